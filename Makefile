@@ -1,0 +1,31 @@
+# Every command here does its own set-up: a machine with Python 3.11 is enough.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow bench lint setup
+demo: setup
+	$(BIN)/python jobs/demo/make_demo.py
+	rm -rf runs/demo
+	$(BIN)/pta-ray fuse jobs/demo.yaml
+
+test: setup
+	$(BIN)/pytest -m "not slow"
+
+test-slow: setup
+	$(BIN)/pytest -m slow
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+setup: .venv/complete
+
+# The CPU build of torch comes with builds of torchvision, torchaudio and torchcodec that do not match it and break
+# `import transformers`. No text model needs them.
+.venv/complete: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --progress-bar off -e '.[cpu,demo,dev]'
+	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@

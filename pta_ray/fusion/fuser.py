@@ -1,0 +1,57 @@
+"""The alignment stage: a batch of scored windows in, a batch of fused windows out."""
+
+from collections import Counter
+
+import pyarrow as pa
+
+from pta_ray.alignment.align import align
+from pta_ray.columns import fused_column, read_scores, scores_name, struct_column
+from pta_ray.config import Alignment
+from pta_ray.distributions import Scores, own_distribution
+from pta_ray.fusion.min_ce import Candidate, better
+from pta_ray.telemetry import Telemetry
+from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
+
+
+class Fuser:
+    """Callable of the alignment actors: tokenizer tables and compiled kernels stay warm between batches."""
+
+    def __init__(
+        self, settings: Alignment, names: list[str], tokenizers: list[ByteTokenizer], telemetry: Telemetry
+    ) -> None:
+        """`names` and `tokenizers` are those of the target, then of the sources, in the order of the score columns."""
+        self._settings = settings
+        self._names = names
+        self._tokenizers = tokenizers
+        self._telemetry = telemetry
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Replaces the score columns of a batch by the column `fused`."""
+        scores = [read_scores(struct_column(batch, scores_name(i))) for i in range(len(self._names))]
+        texts, domains = batch.column("text").to_pylist(), batch.column("domain").to_pylist()
+        counts: Counter[str] = Counter()
+        winners = []
+        with self._telemetry.timed("align") as work:
+            for row, (text, domain) in enumerate(zip(texts, domains, strict=True)):
+                winner = self._fuse(text, [s[row] for s in scores], counts)
+                winners.append(winner)
+                counts[f"won/{domain}/{winner.name}"] += 1
+            target_ids = [s.ids_L for s in scores[0]]
+            work.done(rows=len(texts), tokens=sum(map(len, target_ids)), counts=dict(counts))
+        fused = fused_column(target_ids, [winner.distribution for winner in winners])
+        dropped = {"text", *(scores_name(i) for i in range(len(self._names)))}
+        kept = [name for name in batch.column_names if name not in dropped]
+        return batch.select(kept).append_column("fused", fused)
+
+    def _fuse(self, text: bytes, scores: list[Scores], counts: Counter[str]) -> Candidate:
+        best = Candidate(self._names[0], own_distribution(scores[0]))
+        for name, tokenizer, source in zip(self._names[1:], self._tokenizers[1:], scores[1:], strict=True):
+            aligned = align(self._settings, text, tokenizer, source, self._tokenizers[0], scores[0])
+            if aligned is None:
+                counts[f"not_exact/{name}"] += 1
+                continue
+            counts[f"positions/{name}"] += len(aligned.distribution.confidence_M)
+            counts[f"spoken/{name}"] += int((aligned.distribution.confidence_M > 0).sum())
+            counts[f"unconverged/{name}"] += aligned.num_unconverged
+            best = better(best, Candidate(name, aligned.distribution))
+        return best

@@ -1,0 +1,151 @@
+"""The stream, top to bottom:
+
+read -> window -> score(target, frozen) -> score(sources) -> align, fold -> train shards -> checkpoint -> evaluation
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import train
+from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
+from ray.train.torch import TorchTrainer
+
+from pta_ray.columns import scores_name
+from pta_ray.config import Job, ServedModel
+from pta_ray.evaluation.bits_per_byte import BitCounter, BitsPerByte, summarise
+from pta_ray.fusion.fuser import Fuser
+from pta_ray.placement import Actors, Placement
+from pta_ray.sources.scorer import Scorer, ScoringTask
+from pta_ray.telemetry import Telemetry
+from pta_ray.text.reading import ReadPlan, WindowReader
+from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
+from pta_ray.training.worker import TrainingTask, train_worker
+
+_WINDOWS_PER_BATCH = 32  # one call of a scoring or alignment actor
+_IN_FLIGHT_BYTES = 256 << 20  # of scored windows between the stages; bounds memory whatever the length of the text
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job that has been checked and may run."""
+
+    job: Job
+    placement: Placement
+    tokenizers: list[ByteTokenizer]
+    """Of the target, then of the sources."""
+    train_text: ReadPlan
+    held_out_text: ReadPlan | None
+    staging: Path
+    """Where the result is put together before it is published."""
+    telemetry: Telemetry
+
+
+def fuse(run: Run) -> None:
+    """Streams the training text through the models into the target; leaves the fused checkpoint in `run.staging`."""
+    job, placement = run.job, run.placement
+    stream = windows(run, run.train_text)
+    for i, model in enumerate(job.models):
+        stream = score(run, stream, i, model, run.tokenizers[i], placement.scoring[i], job.alignment.top_k)
+    stream = align_and_fold(run, stream)
+    train_target(run, stream)
+
+
+def evaluate(run: Run) -> BitsPerByte:
+    """Bits per byte on the held-out text: the sources, the target as it was and as it is now."""
+    if run.held_out_text is None:
+        return {}
+    fused = run.job.target.model_copy(update={"model": str(run.staging), "name": "fused"})
+    models = [*run.job.models, fused]
+    tokenizers = [*run.tokenizers, run.tokenizers[0]]
+    places = [*run.placement.scoring, run.placement.scoring[0]]
+    stream = windows(run, run.held_out_text)
+    for i, (model, tokenizer, place) in enumerate(zip(models, tokenizers, places, strict=True)):
+        stream = score(run, stream, i, model, tokenizer, replace(place, stage=f"evaluate {model.name}"), top_k=0)
+    stream = _actors(stream, BitCounter, (tokenizers,), run.placement.alignment)
+    return summarise([m.name for m in models], stream.iter_batches(batch_size=None, batch_format="pyarrow"))
+
+
+def windows(run: Run, text: ReadPlan) -> Dataset:
+    """Windows of the text, in the plan's order."""
+    configure_streaming()
+    reader = WindowReader(text, run.tokenizers[0], run.job.data.window_tokens, run.telemetry)
+    # from_items, unlike range, runs no task of its own, which would ask for a whole CPU more.
+    tasks = ray.data.from_items([{"id": i} for i in range(len(text.tasks))], override_num_blocks=len(text.tasks))
+    return tasks.map_batches(reader, batch_size=1, batch_format="pyarrow", num_cpus=run.placement.reading.cpus)
+
+
+def score(
+    run: Run, stream: Dataset, i: int, model: ServedModel, tokenizer: ByteTokenizer, place: Actors, top_k: int
+) -> Dataset:
+    """Adds what one model says about every window."""
+    # Another tokenizer may need more tokens for a window than the target's; twice as many covers all but odd text.
+    max_tokens = run.job.data.window_tokens * (1 if tokenizer is run.tokenizers[0] else 2)
+    task = ScoringTask(model, tokenizer, scores_name(i), top_k, max_tokens, place.stage)
+    return _actors(stream, Scorer, (task, run.telemetry), place)
+
+
+def align_and_fold(run: Run, stream: Dataset) -> Dataset:
+    """Replaces what the models say by the fused distribution."""
+    names = [model.name for model in run.job.models]
+    return _actors(stream, Fuser, (run.job.alignment, names, run.tokenizers, run.telemetry), run.placement.alignment)
+
+
+def train_target(run: Run, stream: Dataset) -> None:
+    """Fine-tunes the target on the fused stream."""
+    place = run.placement.training
+    target = run.job.target
+    task = TrainingTask(
+        run.job.training, run.job.alignment.top_k + 1, target.model, target.trust_remote_code, str(run.staging),
+        run.telemetry,
+    )  # fmt: skip
+    TorchTrainer(
+        lambda: train_worker(task),
+        scaling_config=train.ScalingConfig(
+            num_workers=place.count,
+            use_gpu=place.gpus > 0,
+            resources_per_worker={"CPU": place.cpus} | ({"GPU": place.gpus} if place.gpus else {}),
+        ),
+        datasets={"fused": stream},
+        dataset_config=_UnevenShards(),
+        run_config=train.RunConfig(name="training", storage_path=str(run.staging / ".ray")),
+    ).fit()
+
+
+def configure_streaming() -> None:
+    """Settings of every data stream of this process."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = True
+    context.execution_options.resource_limits = ExecutionResources(object_store_memory=_IN_FLIGHT_BYTES)
+
+
+def _actors(stream: Dataset, stage: Callable[..., Any], arguments: tuple[Any, ...], place: Actors) -> Dataset:
+    """Maps a stream through a pool of actors that each hold one instance of a stage."""
+    return stream.map_batches(
+        stage,
+        fn_constructor_args=arguments,
+        batch_size=_WINDOWS_PER_BATCH,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(size=place.count),
+        num_cpus=place.cpus,
+        num_gpus=place.gpus or None,
+    )
+
+
+class _UnevenShards(train.DataConfig):  # type: ignore[misc]
+    """Ray Train's own split makes the shards equal by dropping rows."""
+
+    def configure(
+        self, datasets: dict[str, Dataset], world_size: int, worker_handles: Any, worker_node_ids: Any, **_: Any
+    ) -> list[dict[str, Any]]:
+        """See `ray.train.DataConfig.configure`."""
+        shards: list[dict[str, Any]] = [{} for _ in range(world_size)]
+        for name, dataset in datasets.items():
+            splits = dataset.streaming_split(world_size, equal=False, locality_hints=worker_node_ids)
+            for shard, split in zip(shards, splits, strict=True):
+                shard[name] = split
+        return shards

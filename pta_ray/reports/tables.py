@@ -1,0 +1,36 @@
+"""Tables for the terminal."""
+
+from rich.table import Table
+
+from pta_ray.evaluation.bits_per_byte import BitsPerByte
+from pta_ray.placement import Placement
+
+
+def placement_table(placement: Placement) -> Table:
+    """What would run where."""
+    table = Table(title="what runs, with what each reserves", title_justify="left")
+    table.add_column("stage")
+    for heading in ("actors", "CPUs each", "GPUs each"):
+        table.add_column(heading, justify="right")
+    table.add_column("what", overflow="fold")
+    for actors in placement.stages:
+        table.add_row(actors.stage, str(actors.count), f"{actors.cpus:g}", f"{actors.gpus:g}", actors.what)
+    return table
+
+
+def bits_table(bits_per_byte: BitsPerByte, target: str) -> Table:
+    """Bits per byte by model and domain: sources, target before, target after; the best of a domain in bold."""
+    domains = list(next(iter(bits_per_byte.values())))
+    table = Table(title="bits per byte on held-out text (lower is better)", title_justify="left")
+    table.add_column("model")
+    for domain in domains:
+        table.add_column(domain, justify="right")
+    table.add_column("mean", justify="right")
+    sources = [name for name in bits_per_byte if name not in {target, "fused"}]
+    labels = {target: f"target {target}, before", "fused": f"target {target}, fused"}
+    best = {domain: min(values[domain] for values in bits_per_byte.values()) for domain in domains}
+    for name in [*sources, target, "fused"]:
+        values = bits_per_byte[name]
+        cells = [f"[bold]{v:.3f}[/bold]" if v == best[d] else f"{v:.3f}" for d, v in values.items()]
+        table.add_row(labels.get(name, f"source {name}"), *cells, f"{sum(values.values()) / len(values):.3f}")
+    return table

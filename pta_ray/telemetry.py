@@ -1,0 +1,111 @@
+"""Who did how much: every stage reports to one actor, the display reads from it."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+
+@dataclass
+class StageCounts:
+    """What one stage has done so far, over all its actors."""
+
+    rows: int = 0
+    tokens: int = 0
+    busy_seconds: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over the time from the stage's first batch to its latest."""
+        return self.tokens / max(self.last - self.first, 1e-9) if self.tokens else 0.0
+
+
+@dataclass
+class Snapshot:
+    """Everything known about a run at one moment."""
+
+    stages: dict[str, StageCounts] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Counters by name, such as windows won per domain and model."""
+    training: dict[str, float] = field(default_factory=dict)
+    """The trainer's latest scalars: loss, progress, step."""
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    """Mean loss by optimizer step."""
+    set_aside: list[str] = field(default_factory=list)
+    """Documents and windows that could not be processed, with the reason."""
+
+
+class _Board:
+    """The actor's state."""
+
+    def __init__(self) -> None:
+        self._snapshot = Snapshot()
+
+    def add(self, stage: str, rows: int, tokens: int, seconds: float, counts: dict[str, int]) -> None:
+        now = time.time()
+        entry = self._snapshot.stages.setdefault(stage, StageCounts(first=now - seconds))
+        entry.rows += rows
+        entry.tokens += tokens
+        entry.busy_seconds += seconds
+        entry.last = now
+        self._snapshot.counts.update(counts)
+
+    def step(self, scalars: dict[str, float]) -> None:
+        self._snapshot.training = scalars
+        self._snapshot.losses.append((int(scalars["step"]), scalars["loss"]))
+
+    def set_aside(self, what: str) -> None:
+        self._snapshot.set_aside.append(what)
+
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+
+class _Work:
+    """Filled in by the code that is being timed."""
+
+    def __init__(self) -> None:
+        self.rows, self.tokens, self.counts = 0, 0, dict[str, int]()
+
+    def done(self, rows: int, tokens: int, counts: dict[str, int] | None = None) -> None:
+        """Says what was done; without it nothing is reported."""
+        self.rows, self.tokens, self.counts = rows, tokens, counts or {}
+
+
+class Telemetry:
+    """A handle to the board that travels to every actor; reports are sent without waiting."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    @classmethod
+    def start(cls) -> "Telemetry":
+        """Starts the board on the driver's host, where it costs no CPU of the job's."""
+        return cls(ray.remote(num_cpus=0)(_Board).remote())
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[_Work]:
+        """Times a block of a stage's work."""
+        begin, work = time.perf_counter(), _Work()
+        yield work
+        if work.rows:
+            self._board.add.remote(stage, work.rows, work.tokens, time.perf_counter() - begin, work.counts)
+
+    def step(self, scalars: dict[str, float]) -> None:
+        """Reports an optimizer step: `step`, `loss`, `progress` and whatever else is worth showing."""
+        self._board.step.remote(scalars)
+
+    def set_aside(self, what: str, reason: str) -> None:
+        """Reports something that the run goes on without."""
+        self._board.set_aside.remote(f"{what}: {reason}")
+
+    def snapshot(self) -> Snapshot:
+        """What has been reported so far."""
+        snapshot: Snapshot = ray.get(self._board.snapshot.remote())
+        return snapshot

@@ -1,0 +1,1 @@
+"""The target learns: sparse loss, DeepSpeed workers under Ray Train, export."""

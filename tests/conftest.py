@@ -1,0 +1,89 @@
+"""Real components shared by all tests: tokenizers of several kinds, and the demo's models in a quickly trained size."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from pta_ray.sources.checkpoint import cache_directory
+from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
+from pta_ray.tokenizers.loading import load_tokenizer
+
+ROOT = Path(__file__).parent.parent
+CORPUS = [
+    "def add(first, second):\n    return first + second\n\n\nclass Window:\n    size = 12\n",
+    "The tokenization of a text decides what a model can say; the tokenizer's words are not ours.",
+    "Der Tokenisierer zerlegt den Text in Stücke. Größe und Länge ändern sich ständig.",
+    "Пример текста на русском языке, чтобы байты складывались в слова.",
+    "日本語のテキストもトークンに分けられる。中文也一样。",
+    "numbers 1234567890 and symbols !@#$%^&*() \t\ttabs\r\nline ends 👍🏽 é e\u0301",
+] * 20
+
+
+def _save(backend: Tokenizer, folder: Path, bos: str | None, eos: str) -> ByteTokenizer:
+    names = {"bos_token": bos} if bos else {}
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=eos, **names).save_pretrained(folder)
+    return load_tokenizer(str(folder), trust_remote_code=False)
+
+
+@pytest.fixture(scope="session")
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> ByteTokenizer:
+    """GPT-2 style: byte alphabet, no BOS."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=["<|end|>"], initial_alphabet=alphabet)
+    backend.train_from_iterator(CORPUS, trainer)
+    return _save(backend, tmp_path_factory.mktemp("byte_level"), None, "<|end|>")
+
+
+@pytest.fixture(scope="session")
+def small_byte_level(tmp_path_factory: pytest.TempPathFactory) -> ByteTokenizer:
+    """Like `byte_level` with hardly any merges, so that one token of the other covers several of its own."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
+    backend.train_from_iterator(CORPUS, trainer)
+    return _save(backend, tmp_path_factory.mktemp("small_byte_level"), "<s>", "</s>")
+
+
+@pytest.fixture(scope="session")
+def sentencepiece(tmp_path_factory: pytest.TempPathFactory) -> ByteTokenizer:
+    """Llama style: visible spaces, one more before the text, byte fallback."""
+    backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    backend.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first"), decoders.Fuse()]
+    )
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    backend.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=800, special_tokens=special))
+    # The byte tokens were special to the trainer only: they stand for text.
+    state = backend.to_str()
+    import json
+
+    settings = json.loads(state)
+    settings["added_tokens"] = [t for t in settings["added_tokens"] if not t["content"].startswith("<0x")]
+    return _save(Tokenizer.from_str(json.dumps(settings)), tmp_path_factory.mktemp("sentencepiece"), "<s>", "</s>")
+
+
+@pytest.fixture(scope="session")
+def tokenizers(
+    byte_level: ByteTokenizer, small_byte_level: ByteTokenizer, sentencepiece: ByteTokenizer
+) -> dict[str, ByteTokenizer]:
+    """All kinds, by name."""
+    return {"byte_level": byte_level, "small_byte_level": small_byte_level, "sentencepiece": sentencepiece}
+
+
+@pytest.fixture(scope="session")
+def demo() -> Path:
+    """The demo's text and models, trained for seconds only; kept for the next run of the tests."""
+    folder = cache_directory() / "test-demo"
+    command = [sys.executable, "jobs/demo/make_demo.py", "--output", str(folder), "--scale", "0.02"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return folder

@@ -1,0 +1,71 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pta_ray.config import load_job
+from pta_ray.errors import JobError
+from tests.conftest import ROOT
+
+SOUND = "target: a/b\nsources: [c/d]\ndata: text.jsonl\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_job_file_loads(path: Path) -> None:
+    assert load_job(path, []).sources
+
+
+def test_three_keys_are_enough(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, SOUND), [])
+    assert job.target.name == "b"
+    assert job.data.train[0].domain == "text"
+    assert job.output == "runs/job"
+
+
+def test_overrides_reach_nested_fields_and_lists(tmp_path: Path) -> None:
+    job = load_job(write(tmp_path, SOUND), ["alignment.top_k=5", "sources.0=e/f", "data={train: x.txt, seed: 3}"])
+    assert (job.alignment.top_k, job.sources[0].name, job.data.seed) == (5, "f", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "mend"),
+    [
+        (SOUND + "alignment: {topk: 3}", "alignment.topk", "top_k"),
+        (SOUND + "alignment: {top_k: many}", "alignment.top_k", "integer"),
+        (SOUND + "training: {batch_windows: 7}", "training", "multiple"),
+        (SOUND + "training: {zero_stage: 4}", "training.zero_stage", "0, 1, 2 or 3"),
+        ("target: a/b\nsources: [{model: c/d, nam: x}]\ndata: t", "sources.0.nam", "name"),
+        ("target: a/b\nsource: [c/d]\ndata: t", "source", "sources"),
+        ("target: a/b\ndata: t", "sources", "missing"),
+        ("target: a/b\nsources: []\ndata: t", "sources", "at least 1"),
+        ("target: a/b\nsources: [c/b]\ndata: t", "job", "name"),
+        ("- just\n- a list", "JOB", "target, sources, data"),
+        ("target: [", "JOB", "YAML"),
+    ],
+)
+def test_errors_name_the_field_and_the_mend(tmp_path: Path, text: str, field: str, mend: str) -> None:
+    with pytest.raises(JobError) as caught:
+        load_job(write(tmp_path, text), [])
+    assert caught.value.field == field
+    assert mend in caught.value.problem
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override", ["alignment.top_k", "sources.x.name=1", "sources.9=a/b", "alignment.top_k.x=1"])
+def test_overrides_that_lead_nowhere_are_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(JobError):
+        load_job(write(tmp_path, SOUND + "alignment: {top_k: 3}"), [override])
+
+
+def test_configuration_and_command_line_import_nothing_heavy() -> None:
+    heavy = "{'torch', 'ray', 'vllm', 'transformers'}"
+    code = f"import sys, pta_ray.cli, pta_ray.preflight; print(*{heavy} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == ""
