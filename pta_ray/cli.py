@@ -45,7 +45,7 @@ def fuse(
         return
     from pta_ray.runner import run_fuse
 
-    run_fuse(job, address, Console())
+    run_fuse(job, address)
 
 
 def _print_plan(job: Job) -> None:

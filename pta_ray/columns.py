@@ -20,7 +20,8 @@ WINDOW_SCHEMA = pa.schema(
         ("domain", pa.string()),
         ("text", pa.binary()),
         ("ends_document", pa.bool_()),
-        ("share", pa.float64()),  # of the whole run's text, by size: how far along the run is
+        ("share", pa.float64()),  # of the training text, by size: how far along the run is
+        ("held_out", pa.bool_()),  # measured, not learned from
     ]
 )
 SCORES_TYPE = pa.struct(

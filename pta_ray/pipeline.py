@@ -15,7 +15,7 @@ from ray.train.torch import TorchTrainer
 
 from pta_ray.columns import scores_name
 from pta_ray.config import Job, ServedModel
-from pta_ray.evaluation.bits_per_byte import BitCounter, BitsPerByte, summarise
+from pta_ray.evaluation.bits_per_byte import BitCounter
 from pta_ray.fusion.fuser import Fuser
 from pta_ray.placement import Actors, Placement
 from pta_ray.sources.scorer import Scorer, ScoringTask
@@ -36,36 +36,30 @@ class Run:
     placement: Placement
     tokenizers: list[ByteTokenizer]
     """Of the target, then of the sources."""
-    train_text: ReadPlan
-    held_out_text: ReadPlan | None
+    text: ReadPlan
     staging: Path
     """Where the result is put together before it is published."""
     telemetry: Telemetry
 
 
 def fuse(run: Run) -> None:
-    """Streams the training text through the models into the target; leaves the fused checkpoint in `run.staging`."""
+    """Streams the text through the models into the target; leaves the fused checkpoint in `run.staging`."""
     job, placement = run.job, run.placement
-    stream = windows(run, run.train_text)
+    stream = windows(run, run.text)
     for i, model in enumerate(job.models):
         stream = score(run, stream, i, model, run.tokenizers[i], placement.scoring[i], job.alignment.top_k)
     stream = align_and_fold(run, stream)
     train_target(run, stream)
 
 
-def evaluate(run: Run) -> BitsPerByte:
-    """Bits per byte on the held-out text: the sources, the target as it was and as it is now."""
-    if run.held_out_text is None:
-        return {}
+def evaluate(run: Run) -> None:
+    """Counts the bits of the fused checkpoint on the held-out text; those of the others were counted in the stream."""
     fused = run.job.target.model_copy(update={"model": str(run.staging), "name": "fused"})
-    models = [*run.job.models, fused]
-    tokenizers = [*run.tokenizers, run.tokenizers[0]]
-    places = [*run.placement.scoring, run.placement.scoring[0]]
-    stream = windows(run, run.held_out_text)
-    for i, (model, tokenizer, place) in enumerate(zip(models, tokenizers, places, strict=True)):
-        stream = score(run, stream, i, model, tokenizer, replace(place, stage=f"evaluate {model.name}"), top_k=0)
-    stream = _actors(stream, BitCounter, (tokenizers,), run.placement.alignment)
-    return summarise([m.name for m in models], stream.iter_batches(batch_size=None, batch_format="pyarrow"))
+    tokenizer, place = run.tokenizers[0], replace(run.placement.scoring[0], stage="evaluate fused")
+    stream = windows(run, run.text.held_out)
+    stream = score(run, stream, 0, fused, tokenizer, place, top_k=0)
+    stream = _actors(stream, BitCounter, (fused.name, tokenizer, run.telemetry), run.placement.alignment)
+    stream.count()
 
 
 def windows(run: Run, text: ReadPlan) -> Dataset:

@@ -11,6 +11,7 @@ from rich.console import Console
 from pta_ray import pipeline
 from pta_ray.config import Job
 from pta_ray.errors import JobError, StreamError
+from pta_ray.evaluation.bits_per_byte import from_counts
 from pta_ray.placement import check_fit, place
 from pta_ray.reports.progress import ProgressDisplay
 from pta_ray.reports.tables import bits_table
@@ -23,7 +24,7 @@ from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 from pta_ray.tokenizers.loading import UnsupportedTokenizerError, load_tokenizer
 
 
-def run_fuse(job: Job, address: str | None, console: Console) -> None:
+def run_fuse(job: Job, address: str | None) -> None:
     """Runs a checked job to its end.
 
     Raises:
@@ -31,28 +32,30 @@ def run_fuse(job: Job, address: str | None, console: Console) -> None:
         StreamError: it failed on the way.
     """
     begin = time.monotonic()
-    train_text = plan_reads("data.train", job.data.train, job.data.epochs, job.data.seed)
-    held_out_text = plan_reads("data.held_out", job.data.held_out, 1, 0) if job.data.held_out else None
+    text = plan_reads(job.data)
     tokenizers = _load_tokenizers(job)
     with (
         staging_directory(Path(job.output)) as staging,
-        noise_to_file(staging / "fuse.log"),
+        noise_to_file(staging / "fuse.log") as console,
         ray_session(address, place(job, has_gpus=False).cpus) as resources,
     ):
         placement = place(job, has_gpus="GPU" in resources)
         check_fit(placement, resources.get("CPU", 0), resources.get("GPU", 0))
         telemetry = Telemetry.start()
-        run = pipeline.Run(job, placement, tokenizers, train_text, held_out_text, staging.resolve(), telemetry)
+        run = pipeline.Run(job, placement, tokenizers, text, staging.resolve(), telemetry)
         with ProgressDisplay(console, telemetry) as display:
             try:
                 display.phase(f"fusing {', '.join(m.name for m in job.sources)} into {job.target.name}")
                 pipeline.fuse(run)
+                if job.data.held_out:
+                    display.phase("measuring bits per byte on the held-out text")
+                    pipeline.evaluate(run)
                 snapshot = telemetry.snapshot()
-                display.phase("measuring bits per byte on the held-out text")
-                bits_per_byte = pipeline.evaluate(run)
             except (TrainingFailedError, RayError) as error:
                 raise _explain(error, staging) from error
+        bits_per_byte = from_counts(snapshot.counts)
         describe(staging, job, bits_per_byte, snapshot, time.monotonic() - begin)
+    console = Console()
     for line in snapshot.set_aside[:5]:
         console.print(f"set aside: {line}", highlight=False, soft_wrap=True)
     if bits_per_byte:

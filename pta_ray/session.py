@@ -3,18 +3,18 @@
 import logging
 import math
 import os
-import warnings
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
+from rich.console import Console
 
 from pta_ray.errors import JobError
 
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
-_NOISY = ("ray", "ray.data", "ray.train", "transformers", "deepspeed", "vllm")
 
 
 @contextmanager
@@ -52,24 +52,21 @@ def _local_options(local_cpus: float) -> dict[str, Any]:
 
 
 @contextmanager
-def noise_to_file(path: Path) -> Iterator[None]:
-    """Sends what libraries log and warn in this process to a file; the terminal is for the display."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    loggers = [logging.getLogger(), *map(logging.getLogger, _NOISY)]
-    before = [(logger, logger.handlers, logger.propagate) for logger in loggers]
-    logging.captureWarnings(True)
-    for logger in loggers:
-        logger.handlers, logger.propagate = [], True
-    loggers[0].handlers = [handler]
-    try:
-        yield
-    finally:
-        for logger, handlers, propagate in before:
-            logger.handlers, logger.propagate = handlers, propagate
-        logging.captureWarnings(False)
-        warnings.resetwarnings()
-        handler.close()
+def noise_to_file(path: Path) -> Iterator[Console]:
+    """Sends everything that this process and its libraries, compiled ones included, write to standard output and error
+    to a file, and yields a console that still writes to where standard output was."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    with path.open("ab") as log, os.fdopen(os.dup(1), "w") as terminal:
+        try:
+            for stream in (1, 2):
+                os.dup2(log.fileno(), stream)
+            yield Console(file=terminal)
+        finally:
+            for stream, original in zip((1, 2), saved, strict=True):
+                os.dup2(original, stream)
+                os.close(original)
 
 
 def _first_line(error: Exception) -> str:

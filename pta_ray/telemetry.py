@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,13 +47,16 @@ class _Board:
     def __init__(self) -> None:
         self._snapshot = Snapshot()
 
-    def add(self, stage: str, rows: int, tokens: int, seconds: float, counts: dict[str, int]) -> None:
+    def add(self, stage: str, rows: int, tokens: int, seconds: float, counts: Mapping[str, float]) -> None:
         now = time.time()
         entry = self._snapshot.stages.setdefault(stage, StageCounts(first=now - seconds))
         entry.rows += rows
         entry.tokens += tokens
         entry.busy_seconds += seconds
         entry.last = now
+        self.count(counts)
+
+    def count(self, counts: Mapping[str, float]) -> None:
         self._snapshot.counts.update(counts)
 
     def step(self, scalars: dict[str, float]) -> None:
@@ -71,15 +74,15 @@ class _Work:
     """Filled in by the code that is being timed."""
 
     def __init__(self) -> None:
-        self.rows, self.tokens, self.counts = 0, 0, dict[str, int]()
+        self.rows, self.tokens, self.counts = 0, 0, dict[str, float]()
 
-    def done(self, rows: int, tokens: int, counts: dict[str, int] | None = None) -> None:
+    def done(self, rows: int, tokens: int, counts: dict[str, float] | None = None) -> None:
         """Says what was done; without it nothing is reported."""
         self.rows, self.tokens, self.counts = rows, tokens, counts or {}
 
 
 class Telemetry:
-    """A handle to the board that travels to every actor; reports are sent without waiting."""
+    """A handle to the board that travels to every actor. Reports wait until they have arrived: some are results."""
 
     def __init__(self, board: Any) -> None:
         self._board = board
@@ -95,15 +98,19 @@ class Telemetry:
         begin, work = time.perf_counter(), _Work()
         yield work
         if work.rows:
-            self._board.add.remote(stage, work.rows, work.tokens, time.perf_counter() - begin, work.counts)
+            ray.get(self._board.add.remote(stage, work.rows, work.tokens, time.perf_counter() - begin, work.counts))
 
     def step(self, scalars: dict[str, float]) -> None:
         """Reports an optimizer step: `step`, `loss`, `progress` and whatever else is worth showing."""
-        self._board.step.remote(scalars)
+        ray.get(self._board.step.remote(scalars))
 
     def set_aside(self, what: str, reason: str) -> None:
         """Reports something that the run goes on without."""
-        self._board.set_aside.remote(f"{what}: {reason}")
+        ray.get(self._board.set_aside.remote(f"{what}: {reason}"))
+
+    def count(self, counts: Mapping[str, float]) -> None:
+        """Adds to counters."""
+        ray.get(self._board.count.remote(counts))
 
     def snapshot(self) -> Snapshot:
         """What has been reported so far."""

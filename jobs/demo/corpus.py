@@ -10,12 +10,14 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import sysconfig
 import tokenize
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pydoc_data.topics import topics
 
 DOMAINS = ("python", "english", "translations")
 
@@ -32,7 +34,12 @@ SKIPPED_DOCUMENTATION = re.compile(
     r"licen[cs]e|notice|copying|authors|third.?party|3rdparty|dist-info|\btests?\b", re.I
 )
 
+NOT_IN_KEYS = re.compile(r"[^\w\n]+|[\d_]+")
+
 MIN_DOCUMENT_BYTES = 500
+MIN_KEY_LETTERS = 12
+MIN_PARAGRAPH_WORDS = 8
+MIN_PLAIN_SHARE = 0.88
 MAX_SEEN_SHARE = 0.3
 """A document is a near-duplicate when earlier ones hold more than this share of its bytes, counted by lines."""
 
@@ -41,14 +48,14 @@ MAX_SEEN_SHARE = 0.3
 class Limits:
     """How much text goes where, in bytes of UTF-8."""
 
-    held_out: int = 48_000
+    collected: int = 2_000_000
+    held_out: int = 44_000
     held_out_piece: int = 4_000
     fuse: int = 235_000
     fuse_piece: int = 12_000
     target_python: int = 110_000
     target_english: int = 900_000
     target_translations: int = 60_000
-    train: int = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -67,34 +74,39 @@ class Document:
 def python_documents() -> Iterator[Document]:
     """The standard library's sources, one document a file, without its test suites."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    for path in sorted(root.rglob("*.py")):
-        relative = path.relative_to(root)
-        if SKIPPED_PYTHON.intersection(relative.parts) or relative.name.startswith("_sysconfigdata"):
+    for path in in_hash_order(files_under(root, (".py",))):
+        if SKIPPED_PYTHON.intersection(path.parts) or path.name.startswith("_sysconfigdata"):
             continue
         try:
-            with tokenize.open(path) as file:
+            with tokenize.open(root / path) as file:
                 text = file.read()
         except (SyntaxError, UnicodeDecodeError):
             continue
-        yield Document(text, f"python/{relative.as_posix()}", "python")
+        yield Document(text, f"python/{path.as_posix()}", "python")
 
 
 def english_documents() -> Iterator[Document]:
     """Prose about software: Python's help topics, packages' descriptions, documentation lying in packages."""
-    from pydoc_data.topics import topics
-
     for name, text in sorted(topics.items()):
         yield english_document(text, f"topics/{name}")
 
-    descriptions = {dist.name: dist.metadata.json.get("description") for dist in importlib.metadata.distributions()}
-    for name, text in sorted(descriptions.items()):
-        yield english_document(str(text or ""), f"description/{name}")
+    metadata = {dist.name: dist.read_text("METADATA") or "" for dist in importlib.metadata.distributions()}
+    for name, text in sorted(metadata.items()):
+        yield english_document(text.partition("\n\n")[2], f"description/{name}")
 
     root = Path(sysconfig.get_paths()["purelib"])
-    for path in sorted(path for suffix in ("md", "rst", "txt") for path in root.rglob(f"*.{suffix}")):
-        relative = path.relative_to(root).as_posix()
-        if not SKIPPED_DOCUMENTATION.search(relative):
-            yield english_document(path.read_text(encoding="utf-8", errors="ignore"), f"documentation/{relative}")
+    for path in sorted(files_under(root, (".md", ".rst", ".txt"))):
+        if not SKIPPED_DOCUMENTATION.search(path.as_posix()):
+            text = (root / path).read_text(encoding="utf-8", errors="ignore")
+            yield english_document(text, f"documentation/{path.as_posix()}")
+
+
+def files_under(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files below a folder that have one of the suffixes, as paths from there, in no certain order."""
+    walk = os.walk(root)
+    return [
+        Path(folder, name).relative_to(root) for folder, _, names in walk for name in names if name.endswith(suffixes)
+    ]
 
 
 def english_document(text: str, name: str) -> Document:
@@ -105,10 +117,10 @@ def english_document(text: str, name: str) -> Document:
 
 def is_prose(paragraph: str) -> bool:
     """Whether a paragraph is sentences rather than code, a table, badges or a list of links."""
-    if len(re.findall(r"[A-Za-z]{2,}", paragraph)) < 8 or "://" in paragraph:
+    if len(re.findall(r"[A-Za-z]{2,}", paragraph)) < MIN_PARAGRAPH_WORDS or "://" in paragraph:
         return False
     plain = sum(character.isalpha() or character in " \n,.'`-" for character in paragraph)
-    return plain > 0.88 * len(paragraph)
+    return plain > MIN_PLAIN_SHARE * len(paragraph)
 
 
 def catalogue_documents() -> Iterator[Document]:
@@ -133,14 +145,14 @@ def translated_messages(path: Path) -> list[str]:
     return [text.strip() for key, text in messages.items() if key and text not in originals and text.strip()]
 
 
-def line_key(line: str) -> str:
-    """What two lines have in common when they differ only in spacing, case, digits or punctuation."""
-    return "".join(filter(str.isalpha, line)).lower()
+def line_keys(text: str) -> list[str]:
+    """For every line what it has in common with lines that differ only in spacing, case, digits or punctuation."""
+    return NOT_IN_KEYS.sub("", text).lower().splitlines()
 
 
 def seen_share(text: str, seen: set[str]) -> float:
-    """The share of a text's characters on lines that are in `seen`; lines too short to tell are left out."""
-    keys = [key for key in map(line_key, text.splitlines()) if len(key) >= 12]
+    """The share of a text's letters on lines that are in `seen`; lines too short to tell are left out."""
+    keys = [key for key in line_keys(text) if len(key) >= MIN_KEY_LETTERS]
     total = sum(map(len, keys))
     return sum(len(key) for key in keys if key in seen) / total if total else 0.0
 
@@ -149,30 +161,37 @@ def without_seen_parts(document: Document, separator: str, seen: set[str]) -> Do
     """The document without those parts (paragraphs, messages) that were seen before; adds its own to `seen`."""
     kept = []
     for part in document.text.split(separator):
-        key = line_key(part)
+        key = " ".join(line_keys(part))
         if key not in seen:
             seen.add(key)
             kept.append(part)
     return Document(separator.join(kept), document.id, document.domain)
 
 
-def deduplicated(documents: Iterable[Document], separator: str | None) -> list[Document]:
-    """Documents without duplicates, near-duplicates and, given a separator, without parts that were seen before."""
+def deduplicated(documents: Iterable[Document], separator: str | None, max_bytes: int) -> list[Document]:
+    """The first documents that are not (near-)duplicates of earlier ones, as many as it takes to have `max_bytes`.
+
+    Given a separator, documents lose the parts (paragraphs, messages) that were seen before.
+    """
     seen_parts: set[str] = set()
     seen_lines: set[str] = set()
-    kept = []
+    kept: list[Document] = []
+    total = 0
     for document in documents:
+        if total >= max_bytes:
+            break
         unique = without_seen_parts(document, separator, seen_parts) if separator else document
         if unique.num_bytes < MIN_DOCUMENT_BYTES or seen_share(unique.text, seen_lines) > MAX_SEEN_SHARE:
             continue
-        seen_lines.update(map(line_key, unique.text.splitlines()))
+        seen_lines.update(line_keys(unique.text))
         kept.append(unique)
+        total += unique.num_bytes
     return kept
 
 
-def in_hash_order(documents: Iterable[Document]) -> list[Document]:
-    """A shuffle that depends on the ids alone."""
-    return sorted(documents, key=lambda document: hashlib.sha256(document.id.encode()).digest())
+def in_hash_order(paths: Iterable[Path]) -> list[Path]:
+    """A shuffle that depends on the names alone."""
+    return sorted(paths, key=lambda path: hashlib.sha256(path.as_posix().encode()).digest())
 
 
 def first_piece(document: Document, max_bytes: int) -> Document:
@@ -201,9 +220,9 @@ def take(documents: list[Document], max_bytes: int, piece: int | None = None) ->
 
 def split_domain(domain: str, documents: list[Document], limits: Limits) -> dict[str, list[Document]]:
     """The sets of one domain, see `write_corpus`."""
-    held_out, rest = take(in_hash_order(documents), limits.held_out, limits.held_out_piece)
-    train, _ = take(rest, limits.train)
-    train_lines = {line_key(line) for document in train for line in document.text.splitlines()}
+    shuffled = sorted(documents, key=lambda document: hashlib.sha256(document.id.encode()).digest())
+    held_out, train = take(shuffled, limits.held_out, limits.held_out_piece)
+    train_lines = {key for document in train for key in line_keys(document.text)}
     held_out = [document for document in held_out if seen_share(document.text, train_lines) <= MAX_SEEN_SHARE]
     fuse, rest = take(train, limits.fuse, limits.fuse_piece)
     target, _ = take(rest, getattr(limits, f"target_{domain}"))
@@ -218,9 +237,9 @@ def write_corpus(folder: Path, limits: Limits) -> None:
     `train` that share no document.
     """
     collected = {
-        "python": deduplicated(python_documents(), None),
-        "english": deduplicated(english_documents(), "\n\n"),
-        "translations": deduplicated(catalogue_documents(), "\n"),
+        "python": deduplicated(python_documents(), None, limits.collected),
+        "english": deduplicated(english_documents(), "\n\n", limits.collected),
+        "translations": deduplicated(catalogue_documents(), "\n", limits.collected),
     }
     for domain, documents in collected.items():
         for name, chosen in split_domain(domain, documents, limits).items():

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+MEASURED = "bits_per_byte.json"
+"""The file with a model's bits per byte, in its folder, and with those of all models, beside them."""
+
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:

@@ -14,18 +14,19 @@ import shutil
 import time
 from pathlib import Path
 
-from files import atomic_folder, write_atomically
+from files import MEASURED, atomic_folder, write_atomically
 
 RECIPE_VERSION = 1
 """Raise it whenever the demo's text or models would come out differently: what is cached is then made anew."""
 
 DEFAULT_OUTPUT = Path("~/.cache/pta-ray/demo")
+MODELS = ("python", "translations", "target")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the demo's text and models, unless that has been done.")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="folder to keep them in")
-    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the training steps; below 1 to try it out")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the training; below 1 to try it out")
     arguments = parser.parse_args()
     output = arguments.output.expanduser()
     recipe = {"version": RECIPE_VERSION, "scale": arguments.scale}
@@ -37,7 +38,7 @@ def main() -> None:
     prepare(output, recipe)
     make_text(output / "data")
     make_models(output, arguments.scale)
-    measure_models(output)
+    report(output)
     write_atomically(output / "complete.json", json.dumps(recipe))
     print(f"made the demo's text and models in {time.monotonic() - start:.0f} s, they are in {output}")
 
@@ -72,39 +73,36 @@ def make_text(data: Path) -> None:
 
 
 def make_models(output: Path, scale: float) -> None:
-    """Trains the models that are missing: the two sources beside each other on a core each, then the target on two."""
-    for names, threads in ((("python", "translations"), 1), (("target",), 2)):
-        missing = [name for name in names if not (output / "models" / name).exists()]
-        processes = [
-            multiprocessing.get_context("spawn").Process(target=make_one_model, args=(name, output, scale, threads))
-            for name in missing
-        ]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-        if any(process.exitcode for process in processes):
-            raise SystemExit(f"training {' or '.join(missing)} failed, see above")
+    """Trains the models that are missing, side by side, on one core each.
+
+    Three processes of one thread share any number of cores well, also with whatever else is running; threads that wait
+    for each other within a step do not.
+    """
+    missing = [name for name in MODELS if not (output / "models" / name).exists()]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=make_one_model, args=(name, output, scale)) for name in missing]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        raise SystemExit("a model could not be made, see above")
 
 
-def make_one_model(name: str, output: Path, scale: float, threads: int) -> None:
-    """Trains one model; runs in a process of its own."""
+def make_one_model(name: str, output: Path, scale: float) -> None:
+    """Trains and measures one model; runs in a process of its own."""
     from models import make_model
 
-    make_model(name, output / "data", output / "models", scale, threads)
+    make_model(name, output / "data", output / "models", scale)
 
 
-def measure_models(output: Path) -> None:
+def report(output: Path) -> None:
     """Writes and prints the bits per byte of every model in every domain of the held-out text."""
-    from measure import bits_per_byte
-    from models import CONTEXT, RECIPES
-
-    table = {name: bits_per_byte(output / "models" / name, output / "data/held_out", CONTEXT) for name in RECIPES}
-    write_atomically(output / "models/bits_per_byte.json", json.dumps(table, indent=2) + "\n")
-    domains = list(next(iter(table.values())))
-    print("held-out bits per byte".ljust(24) + "".join(domain.rjust(14) for domain in domains))
-    for name, row in table.items():
-        print(name.ljust(24) + "".join(f"{row[domain]:14.3f}" for domain in domains))
+    measured = {name: json.loads((output / "models" / name / MEASURED).read_text()) for name in MODELS}
+    write_atomically(output / "models" / MEASURED, json.dumps(measured, indent=2) + "\n")
+    print("held-out bits per byte".ljust(24) + "".join(domain.rjust(14) for domain in measured["target"]))
+    for name, row in measured.items():
+        print(name.ljust(24) + "".join(f"{bits:14.3f}" for bits in row.values()))
 
 
 if __name__ == "__main__":

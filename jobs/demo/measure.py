@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
-def bits_per_byte(model_folder: Path, held_out: Path, context: int) -> dict[str, float]:
-    """Cross-entropy in bits over the bytes of the text, for each domain.
+def bits_per_byte(model_folder: Path, held_out: Path, context: int, share: float) -> dict[str, float]:
+    """Cross-entropy in bits over the bytes of the text, for each domain, of a share of its held-out texts.
 
     A text is read in pieces of `context` tokens, the first of which is the start token; predicting the end of a text is
     not counted.
@@ -20,6 +20,7 @@ def bits_per_byte(model_folder: Path, held_out: Path, context: int) -> dict[str,
     measured = {}
     for domain in DOMAINS:
         texts = read_texts(held_out / f"{domain}.jsonl")
+        texts = texts[: max(1, round(share * len(texts)))]
         ids = [
             piece
             for text_ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]

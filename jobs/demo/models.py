@@ -1,6 +1,9 @@
 """The demo's three small models: what each is, and how it is trained from nothing in a minute or two on a CPU."""
 
+import itertools
+import json
 import math
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +13,9 @@ from typing import Literal
 
 import torch
 from corpus import read_texts
-from files import atomic_folder
+from files import MEASURED, atomic_folder
+from measure import bits_per_byte
+from muon import Muon
 from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
@@ -21,12 +26,16 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
+from transformers.utils.logging import disable_progress_bar
 from vocabularies import LINE_WORDS, Vocabulary, train_tokenizer
 
 CONTEXT = 512
 """Tokens the models are trained on at once, the start token among them."""
 
-TOKENIZER_TEXT_CHARACTERS = 1_500_000
+TOKENIZER_TEXT_CHARACTERS = 1_000_000
+CHARACTERS_PER_TOKEN = 5
+"""More than any of the tokenizers gets into a token on average."""
+
 REPORT_SECONDS = 10
 
 
@@ -112,15 +121,15 @@ def learning_rate_factor(step: int, steps: int) -> float:
 def make_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for embeddings, norms and biases.
 
-    In the few hundred steps there is time for, Muon gets much further than AdamW alone.
+    In the few hundred steps there is time for, that gets much further than AdamW alone.
     """
     embeddings = model.get_input_embeddings().weight
     inner, outer = [], []
     for parameter in model.parameters():
         (inner if parameter.ndim > 1 and parameter is not embeddings else outer).append(parameter)
     return [
-        torch.optim.Muon(inner, lr=recipe.matrix_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(outer, lr=recipe.embedding_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
+        Muon(inner, recipe.matrix_rate),
+        torch.optim.AdamW(outer, recipe.embedding_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
 
 
@@ -154,26 +163,31 @@ def shrink_residual_branches(model: PreTrainedModel) -> None:
             parameter.data.mul_(branches**-0.5)
 
 
-def make_model(name: str, data: Path, output: Path, scale: float, threads: int) -> None:
-    """Trains the tokenizer and the model called `name` and saves both as one Hugging Face folder."""
-    torch.set_num_threads(threads)
+def make_model(name: str, data: Path, output: Path, scale: float) -> None:
+    """Trains the tokenizer and the model called `name`, and saves both and what they achieve as one folder.
+
+    `scale` multiplies the training steps and, below 1, the share of the held-out text that is measured.
+    """
+    torch.set_num_threads(1)
     torch.manual_seed(0)
+    disable_progress_bar()
     recipe = RECIPES[name]
+    steps = max(2, round(recipe.steps * scale))
     texts = [text for file in recipe.data for text in read_texts(data / f"{file}.jsonl")]
+    random.Random(0).shuffle(texts)
     tokenizer = train_tokenizer(recipe.vocabulary, first_texts(texts, TOKENIZER_TEXT_CHARACTERS))
+    read = first_texts(texts, steps * recipe.batch * CONTEXT * CHARACTERS_PER_TOKEN)
     model = AutoModelForCausalLM.from_config(model_config(recipe, tokenizer), dtype=torch.float32)
     shrink_residual_branches(model)
-    train(name, model, token_stream(tokenizer, texts), recipe, steps=max(2, round(recipe.steps * scale)))
+    train(name, model, token_stream(tokenizer, read), recipe, steps)
     with atomic_folder(output / name) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        measured = bits_per_byte(folder, data / "held_out", CONTEXT, min(1.0, scale))
+        (folder / MEASURED).write_text(json.dumps(measured, indent=2) + "\n")
 
 
-def first_texts(texts: list[str], max_characters: int) -> Iterator[str]:
+def first_texts(texts: list[str], max_characters: int) -> list[str]:
     """The first texts, up to a total length."""
-    total = 0
-    for text in texts:
-        if total >= max_characters:
-            return
-        total += len(text)
-        yield text
+    lengths = itertools.accumulate(map(len, texts), initial=0)
+    return [text for text, before in zip(texts, lengths, strict=False) if before < max_characters]

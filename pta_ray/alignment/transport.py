@@ -21,7 +21,8 @@ def transport(
 
     by u = p / (K v), v = (q / (K^T u)) ^ (rho / (rho + epsilon)), K = exp(-c / epsilon), until no row sum of the plan
     is further than `TOLERANCE` from p (Chizat et al. 2018, "Scaling algorithms for unbalanced optimal transport").
-    q is scaled to the mass of p. Entries with q = 0 receive nothing, entries with p = 0 send nothing.
+    The last half-step is that of u: all of p is sent, whether or not the columns have settled. q is scaled to the mass
+    of p. Entries with q = 0 receive nothing, entries with p = 0 send nothing.
 
     Returns the column sums G^T 1 as [M, Y], and how many plans did not converge within `MAX_ITERATIONS`.
     """
@@ -60,7 +61,10 @@ def _transport(
         mass = np.empty(len(columns))
         converged = False
         previous = np.zeros(len(rows))
-        for _ in range(max_iterations):
+        for iteration in range(max_iterations):
+            if iteration > 0:
+                for y in range(len(columns)):
+                    v[y] = (q[y] / mass[y]) ** exponent
             mass[:] = 0
             worst = 0.0
             for c in range(len(rows)):
@@ -75,8 +79,6 @@ def _transport(
             if worst < tolerance:
                 converged = True
                 break
-            for y in range(len(columns)):
-                v[y] = (q[y] / mass[y]) ** exponent
         num_missed += not converged
         for y in range(len(columns)):
             masses_MY[m, columns[y]] = mass[y] * v[y]

@@ -1,13 +1,13 @@
 """Bits per byte: a model's cross-entropy on text, in bits, over the bytes of the text."""
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import pyarrow as pa
 
 from pta_ray.columns import read_scores, scores_name, struct_column
 from pta_ray.distributions import Scores
+from pta_ray.telemetry import Telemetry
 from pta_ray.tokenizers.byte_table import Role
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 
@@ -27,33 +27,35 @@ def bits_and_bytes(scores: Scores, tokenizer: ByteTokenizer, text: bytes) -> tup
     return bits, len(text) if ends_L is None else min(int(ends_L[-1]), len(text))
 
 
-class BitCounter:
-    """Callable of the last evaluation stage: scores in, one pair of sums per window and model out."""
+def bit_counts(model: str, domain: str, scores: Scores, tokenizer: ByteTokenizer, text: bytes) -> dict[str, float]:
+    """`bits_and_bytes` as counters that can be added up by telemetry."""
+    bits, num_bytes = bits_and_bytes(scores, tokenizer, text)
+    return {f"bits/{model}/{domain}": bits, f"bytes/{model}/{domain}": num_bytes}
 
-    def __init__(self, tokenizers: list[ByteTokenizer]) -> None:
-        """`tokenizers` in the order of the score columns."""
-        self._tokenizers = tokenizers
+
+def from_counts(counts: Mapping[str, float]) -> BitsPerByte:
+    """Bits per byte of every model and domain that has been counted."""
+    result: BitsPerByte = {}
+    for key, bits in sorted(counts.items()):
+        kind, _, place = key.partition("/")
+        if kind == "bits":
+            model, domain = place.rsplit("/", 1)
+            result.setdefault(model, {})[domain] = bits / max(counts[f"bytes/{place}"], 1)
+    return result
+
+
+class BitCounter:
+    """Callable of the last evaluation stage: counts the bits of one model and drops the scores."""
+
+    def __init__(self, model: str, tokenizer: ByteTokenizer, telemetry: Telemetry) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._telemetry = telemetry
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Adds `bits_<i>` and `bytes_<i>` per model and drops the scores."""
-        counted = batch.select(["domain"])
-        texts = batch.column("text").to_pylist()
-        for i, tokenizer in enumerate(self._tokenizers):
-            scores = read_scores(struct_column(batch, scores_name(i)))
-            pairs = [bits_and_bytes(s, tokenizer, text) for s, text in zip(scores, texts, strict=True)]
-            counted = counted.append_column(f"bits_{i}", pa.array([bits for bits, _ in pairs], pa.float64()))
-            counted = counted.append_column(f"bytes_{i}", pa.array([num for _, num in pairs], pa.int64()))
-        return counted
-
-
-def summarise(names: list[str], rows: Iterable[pa.Table]) -> BitsPerByte:
-    """Sums what `BitCounter` counted; `names` are those of the models, in the order of the columns."""
-    bits: dict[tuple[str, str], float] = defaultdict(float)
-    sizes: dict[tuple[str, str], int] = defaultdict(int)
-    for table in rows:
-        for row in table.to_pylist():
-            for i, name in enumerate(names):
-                bits[name, row["domain"]] += row[f"bits_{i}"]
-                sizes[name, row["domain"]] += row[f"bytes_{i}"]
-    domains = sorted({domain for _, domain in bits})
-    return {name: {d: bits[name, d] / max(sizes[name, d], 1) for d in domains} for name in names}
+        """Reports the bits of a batch of scored windows."""
+        columns = batch.column("domain").to_pylist(), batch.column("text").to_pylist()
+        scores = read_scores(struct_column(batch, scores_name(0)))
+        for domain, text, score in zip(*columns, scores, strict=True):
+            self._telemetry.count(bit_counts(self._model, domain, score, self._tokenizer, text))
+        return batch.select(["window_id"])

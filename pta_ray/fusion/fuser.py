@@ -1,13 +1,20 @@
-"""The alignment stage: a batch of scored windows in, a batch of fused windows out."""
+"""The alignment stage: a batch of scored windows in, a batch of fused windows out.
+
+Held-out windows travel in the same stream, so that no engine has to start a second time for them. They end here: what
+the models say about them is counted as bits.
+"""
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pta_ray.alignment.align import align
 from pta_ray.columns import fused_column, read_scores, scores_name, struct_column
 from pta_ray.config import Alignment
 from pta_ray.distributions import Scores, own_distribution
+from pta_ray.evaluation.bits_per_byte import bit_counts
 from pta_ray.fusion.min_ce import Candidate, better
 from pta_ray.telemetry import Telemetry
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
@@ -26,22 +33,29 @@ class Fuser:
         self._telemetry = telemetry
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Replaces the score columns of a batch by the column `fused`."""
-        scores = [read_scores(struct_column(batch, scores_name(i))) for i in range(len(self._names))]
-        texts, domains = batch.column("text").to_pylist(), batch.column("domain").to_pylist()
+        """Replaces the score columns of a batch by the column `fused`, and takes held-out windows out."""
         counts: Counter[str] = Counter()
-        winners = []
         with self._telemetry.timed("align") as work:
-            for row, (text, domain) in enumerate(zip(texts, domains, strict=True)):
+            self._measure(batch.filter(batch.column("held_out")), counts)
+            batch = batch.filter(pc.invert(batch.column("held_out")))
+            scores = self._scores(batch)
+            winners = []
+            for row, (text, domain) in enumerate(_texts_and_domains(batch)):
                 winner = self._fuse(text, [s[row] for s in scores], counts)
                 winners.append(winner)
                 counts[f"won/{domain}/{winner.name}"] += 1
             target_ids = [s.ids_L for s in scores[0]]
-            work.done(rows=len(texts), tokens=sum(map(len, target_ids)), counts=dict(counts))
+            work.done(rows=len(winners), tokens=sum(map(len, target_ids)), counts=dict(counts))
         fused = fused_column(target_ids, [winner.distribution for winner in winners])
-        dropped = {"text", *(scores_name(i) for i in range(len(self._names)))}
-        kept = [name for name in batch.column_names if name not in dropped]
-        return batch.select(kept).append_column("fused", fused)
+        return batch.select(["window_id", "share"]).append_column("fused", fused)
+
+    def _scores(self, batch: pa.Table) -> list[list[Scores]]:
+        return [read_scores(struct_column(batch, scores_name(i))) for i in range(len(self._names))]
+
+    def _measure(self, batch: pa.Table, counts: Counter[str]) -> None:
+        for name, tokenizer, scores in zip(self._names, self._tokenizers, self._scores(batch), strict=True):
+            for (text, domain), score in zip(_texts_and_domains(batch), scores, strict=True):
+                counts.update(bit_counts(name, domain, score, tokenizer, text))
 
     def _fuse(self, text: bytes, scores: list[Scores], counts: Counter[str]) -> Candidate:
         best = Candidate(self._names[0], own_distribution(scores[0]))
@@ -55,3 +69,7 @@ class Fuser:
             counts[f"unconverged/{name}"] += aligned.num_unconverged
             best = better(best, Candidate(name, aligned.distribution))
         return best
+
+
+def _texts_and_domains(batch: pa.Table) -> Iterator[tuple[bytes, str]]:
+    return zip(batch.column("text").to_pylist(), batch.column("domain").to_pylist(), strict=True)

@@ -39,7 +39,7 @@ def load_tokenizer(path: str, trust_remote_code: bool) -> ByteTokenizer:
     start_id = loaded.bos_token_id if loaded.bos_token_id is not None else loaded.eos_token_id
     if start_id is None:
         raise UnsupportedTokenizerError("it defines neither a BOS nor an EOS token to begin a text with")
-    table = build_byte_table(backend, loaded.eos_token_id, set(loaded.all_special_ids))
+    table = build_byte_table(backend, loaded.eos_token_id)
     tokenizer = ByteTokenizer(backend, table, start_id)
     for probe, ids in zip(_PROBES, tokenizer.encode(_PROBES), strict=True):
         if tokenizer.boundaries(tokenizer.sequence(ids, False, len(ids) + 1), probe.encode()) is None:
@@ -47,20 +47,22 @@ def load_tokenizer(path: str, trust_remote_code: bool) -> ByteTokenizer:
     return tokenizer
 
 
-def build_byte_table(tokenizer: Tokenizer, eos_id: int | None, special_ids: set[int]) -> ByteTable:
+def build_byte_table(tokenizer: Tokenizer, eos_id: int | None) -> ByteTable:
     """Reduces a tokenizer to bytes.
 
     Args:
         tokenizer: byte-level BPE (GPT-2's byte alphabet) or SentencePiece-like (visible space, byte fallback).
         eos_id: the token that ends a document.
-        special_ids: every special token, EOS and padding included.
 
     Raises:
         UnsupportedTokenizerError: the tokens of this kind of tokenizer do not stand for bytes.
     """
-    decode = _decoder_of(json.loads(tokenizer.to_str()))
+    state = json.loads(tokenizer.to_str())
+    decode = _decoder_of(state)
     vocabulary: Mapping[str, int] = tokenizer.get_vocab(with_added_tokens=True)
     added = {i: token.content for i, token in tokenizer.get_added_tokens_decoder().items()}
+    special_ids: set[int | None] = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    special_ids |= {vocabulary.get(state["model"].get("unk_token")), state["model"].get("unk_id"), eos_id}
     size = max(vocabulary.values()) + 1
     tokens = [b""] * size
     roles_V = np.full(size, Role.UNUSED, np.uint8)

@@ -82,18 +82,17 @@ def _fit(engine: Any, task: TrainingTask) -> None:
     for step in itertools.count(1):
         micro_batches = list(itertools.islice(stream, num_passes))
         with task.telemetry.timed("train") as work:
-            num_rows, num_positions, share = _totals(micro_batches)
+            own_3 = _totals(micro_batches)
+            num_rows, num_positions, share = _reduced(own_3).tolist()
             if not num_rows:
                 return
+            work.done(rows=int(own_3[0]), tokens=int(own_3[1]))
             progress += share
             _set_learning_rate(engine, learning_rate(progress, settings.learning_rate, settings.warmup))
             # DeepSpeed averages over workers and passes: the scale makes the sums a mean over the step's positions.
             scale = dist.get_world_size() * num_passes / num_positions
             micro_batches += [empty_batch(task.num_entries)] * (num_passes - len(micro_batches))
             loss, clm, fused = _accumulate(engine, micro_batches, scale, num_positions)
-            work.done(
-                rows=sum(len(b.ids_BL) for b in micro_batches), tokens=sum(b.num_positions for b in micro_batches)
-            )
         if dist.get_rank() == 0:
             task.telemetry.step({"step": step, "progress": progress, "loss": loss, "clm": clm, "fused": fused})
 
@@ -110,15 +109,16 @@ def _accumulate(engine: Any, micro_batches: list[Batch], scale: float, num_posit
     return (_reduced(sums_3) / num_positions).tolist()
 
 
-def _totals(micro_batches: list[Batch]) -> list[float]:
-    """Windows, positions and share of the text in this step, over all workers."""
+def _totals(micro_batches: list[Batch]) -> torch.Tensor:
+    """Windows, positions and share of the text in one worker's part of a step."""
     rows = sum(len(batch.ids_BL) for batch in micro_batches)
     positions = sum(batch.num_positions for batch in micro_batches)
     share = sum(batch.share for batch in micro_batches)
-    return _reduced(torch.tensor([rows, positions, share], dtype=torch.float64)).tolist()
+    return torch.tensor([rows, positions, share], dtype=torch.float64)
 
 
 def _reduced(sums: torch.Tensor) -> torch.Tensor:
+    """Sums over all workers."""
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     on_device = sums.to(device)
     dist.all_reduce(on_device)

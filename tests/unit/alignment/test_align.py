@@ -22,7 +22,7 @@ def random_scores(tokenizer: ByteTokenizer, text: str, top_k: int, seed: int, en
     [ids] = tokenizer.encode([text])
     sequence = tokenizer.sequence(ids, ends_document, 1 << 20)
     logits_MV = 2 * rng.standard_normal((len(sequence) - 1, tokenizer.table.size))
-    logits_MV[np.arange(len(sequence) - 1), sequence[1:]] += rng.uniform(0, 8, len(sequence) - 1)
+    logits_MV[np.arange(len(sequence) - 1), sequence[1:]] += rng.uniform(4, 12, len(sequence) - 1)
     log_probs_MV = logits_MV - np.log(np.exp(logits_MV).sum(1, keepdims=True))
     top_MK = np.argsort(-log_probs_MV, axis=1)[:, :top_k]
     return Scores(

@@ -1,0 +1,172 @@
+"""`pta-ray fuse` from a job file to a checkpoint, with every real component."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+SETTINGS = {"learning_rate": 1e-3, "warmup": 0.1, "batch_windows": 8, "micro_batch_windows": 4}
+HOSTILE = ["", " ", "x", "\0\0\0", "x" * (1 << 20), "👍🏽👨‍👩‍👧" * 50, "e\u0301" * 200, "<|endoftext|></s>", "\u2581 ▁"]
+
+
+def write_job(folder: Path, demo: Path, **changes: object) -> Path:
+    """A job over a little of the demo's text."""
+    (folder / "text").mkdir(exist_ok=True)
+    for domain in ("python", "translations"):
+        lines = (demo / "data" / "fuse" / f"{domain}.jsonl").read_text().splitlines()[:6]
+        (folder / "text" / f"{domain}.jsonl").write_text("\n".join(lines))
+    job = {
+        "target": str(demo / "models" / "target"),
+        "sources": [str(demo / "models" / "python"), str(demo / "models" / "translations")],
+        "data": {
+            "train": [str(folder / "text" / "python.jsonl"), str(folder / "text" / "translations.jsonl")],
+            "held_out": [str(demo / "data" / "held_out" / "python.jsonl")],
+            "window_tokens": 128,
+        },
+        "training": SETTINGS,
+        "output": str(folder / "fused"),
+        **changes,
+    }
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(job))
+    return path
+
+
+def pta_ray(*arguments: str | Path, timeout: float = 500) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from pta_ray.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def fused(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The result of one run, and what it printed."""
+    folder = tmp_path_factory.mktemp("fuse")
+    result = pta_ray("fuse", write_job(folder, demo))
+    assert result.returncode == 0, result.stderr
+    return folder / "fused", result.stdout
+
+
+def test_the_loss_falls_and_the_target_learns(fused: tuple[Path, str]) -> None:
+    metrics = json.loads((fused[0] / "metrics.json").read_text())
+    losses = [loss for _, loss in metrics["losses"]]
+    assert len(losses) >= 8
+    assert sum(losses[-3:]) < sum(losses[:3])
+    assert metrics["bits_per_byte"]["fused"]["python"] < metrics["bits_per_byte"]["target"]["python"]
+    assert metrics["bits_per_byte"]["python"]["python"] < metrics["bits_per_byte"]["translations"]["python"]
+
+
+def test_every_window_was_scored_aligned_and_learned_once(fused: tuple[Path, str]) -> None:
+    stages = json.loads((fused[0] / "metrics.json").read_text())["stages"]
+    rows = {stages[name]["rows"] for name in ("score target", "score python", "score translations", "align", "train")}
+    assert len(rows) == 1 and rows.pop() > 50
+
+
+def test_the_winners_are_the_specialists(fused: tuple[Path, str]) -> None:
+    counts = json.loads((fused[0] / "metrics.json").read_text())["counts"]
+    assert counts["won/translations/translations"] > counts.get("won/translations/target", 0)
+    assert counts["won/python/python"] > counts.get("won/python/translations", 0)
+
+
+def test_the_result_says_what_made_it(fused: tuple[Path, str]) -> None:
+    folder, printed = fused
+    fusion = json.loads((folder / "fusion.json").read_text())
+    assert set(fusion["models"]) == {"target", "python", "translations"}
+    assert all(len(model["sha256"]) == 64 for model in fusion["models"].values())
+    assert fusion["packages"]["ray"]
+    assert yaml.safe_load((folder / "job.yaml").read_text())["alignment"]["top_k"] == 10
+    assert "bits per byte" in printed and "fused" in printed
+    assert not (folder / ".ray").exists()
+    assert not folder.with_name("fused.partial").exists()
+
+
+def test_noise_goes_to_the_log_and_not_over_the_display(fused: tuple[Path, str]) -> None:
+    for line in fused[1].splitlines():
+        assert not any(word in line for word in ("WARNING", "INFO", "DEBUG", "Traceback"))
+
+
+def test_transformers_loads_the_checkpoint_and_generates(fused: tuple[Path, str]) -> None:
+    folder = str(fused[0])
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("def add(", return_tensors="pt").input_ids
+    generated = model.generate(ids, max_new_tokens=12, do_sample=False)
+    assert generated.shape[1] > ids.shape[1] and tokenizer.decode(generated[0])
+
+
+def test_vllm_loads_the_checkpoint_and_generates(fused: tuple[Path, str]) -> None:
+    from vllm import LLM, SamplingParams
+
+    import pta_ray.sources.vllm_engine  # noqa: F401  sets the environment that vLLM reads
+
+    llm = LLM(model=str(fused[0]), dtype="float32", enforce_eager=True, max_model_len=128)
+    [output] = llm.generate(["def add("], SamplingParams(max_tokens=12, temperature=0), use_tqdm=False)
+    assert len(output.outputs[0].token_ids) > 0
+
+
+def test_the_checkpoint_differs_from_the_target_in_its_weights_only(fused: tuple[Path, str], demo: Path) -> None:
+    with (
+        safe_open(fused[0] / "model.safetensors", "pt") as after,
+        safe_open(demo / "models" / "target" / "model.safetensors", "pt") as before,
+    ):
+        assert set(after.keys()) == set(before.keys())
+        assert all(after.get_tensor(key).shape == before.get_tensor(key).shape for key in before.keys())  # noqa: SIM118
+        assert any(not after.get_tensor(key).equal(before.get_tensor(key)) for key in before.keys())  # noqa: SIM118
+
+
+def test_a_taken_output_is_refused_and_left_alone(fused: tuple[Path, str]) -> None:
+    before = sorted((path.name, path.stat().st_mtime) for path in fused[0].iterdir())
+    result = pta_ray("fuse", fused[0].parent / "job.yaml")
+    assert result.returncode == 2 and result.stderr.startswith("error: output:")
+    assert sorted((path.name, path.stat().st_mtime) for path in fused[0].iterdir()) == before
+
+
+@pytest.mark.slow
+def test_hostile_text_survives(demo: Path, tmp_path: Path) -> None:
+    lines = [json.dumps({"text": text}).encode() for text in ["A sound document.", *HOSTILE]]
+    lines += [b"{broken", b'{"text": 7}', b'{"text": "\xff\xfe"}', b'{"text": "half \\ud83d"}', b'{"text": null}']
+    (tmp_path / "hostile.jsonl").write_bytes(b"\n".join(lines))
+    job = write_job(tmp_path, demo, data={"train": [str(tmp_path / "hostile.jsonl")], "window_tokens": 512})
+    result = pta_ray("fuse", job)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "fused" / "metrics.json").read_text())
+    assert len(metrics["set_aside"]) == 2
+    assert metrics["stages"]["train"]["rows"] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("zero_stage", "workers"), [(0, 1), (3, 2)])
+def test_other_zero_stages_and_engines(demo: Path, tmp_path: Path, zero_stage: int, workers: int) -> None:
+    sources = [{"model": str(demo / "models" / "python"), "engine": "transformers", "replicas": 2}]
+    job = write_job(
+        tmp_path, demo, sources=sources, training={**SETTINGS, "zero_stage": zero_stage, "workers": workers}
+    )
+    result = pta_ray("fuse", job)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((tmp_path / "fused" / "metrics.json").read_text())
+    assert metrics["bits_per_byte"]["fused"]["python"] < metrics["bits_per_byte"]["target"]["python"]
+    assert metrics["stages"]["train"]["rows"] == metrics["stages"]["align"]["rows"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_result_and_the_next_one_succeeds(demo: Path, tmp_path: Path) -> None:
+    job = write_job(tmp_path, demo)
+    command = [sys.executable, "-c", "from pta_ray.cli import main; main()", "fuse", str(job)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if " step " in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "fused").exists()
+    time.sleep(5)  # Ray's processes notice that their driver is gone
+    result = pta_ray("fuse", job)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "fused" / "config.json").exists()
