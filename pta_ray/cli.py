@@ -11,9 +11,7 @@ from rich.console import Console
 from pta_ray.config import Job, load_job
 from pta_ray.errors import JobError, StreamError
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.split(".")[0]
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.callback()

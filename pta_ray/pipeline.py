@@ -22,7 +22,7 @@ from pta_ray.sources.scorer import Scorer, ScoringTask
 from pta_ray.telemetry import Telemetry
 from pta_ray.text.reading import ReadPlan, WindowReader
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
-from pta_ray.training.worker import TrainingTask, train_worker
+from pta_ray.training.setup import TrainingTask, UnevenShards
 
 _WINDOWS_PER_BATCH = 32  # one call of a scoring or alignment actor
 _IN_FLIGHT_BYTES = 256 << 20  # of scored windows between the stages; bounds memory whatever the length of the text
@@ -95,15 +95,22 @@ def train_target(run: Run, stream: Dataset) -> None:
         run.job.training, run.job.alignment.top_k + 1, target.model, target.trust_remote_code, str(run.staging),
         run.telemetry,
     )  # fmt: skip
+
+    def train_worker() -> None:
+        # Imported by the workers only: Ray Train's own actors unpickle this function too.
+        from pta_ray.training import worker
+
+        worker.train_worker(task)
+
     TorchTrainer(
-        lambda: train_worker(task),
+        train_worker,
         scaling_config=train.ScalingConfig(
             num_workers=place.count,
             use_gpu=place.gpus > 0,
             resources_per_worker={"CPU": place.cpus} | ({"GPU": place.gpus} if place.gpus else {}),
         ),
         datasets={"fused": stream},
-        dataset_config=_UnevenShards(),
+        dataset_config=UnevenShards(),
         run_config=train.RunConfig(name="training", storage_path=str(run.staging / ".ray")),
     ).fit()
 
@@ -128,18 +135,3 @@ def _actors(stream: Dataset, stage: Callable[..., Any], arguments: tuple[Any, ..
         num_cpus=place.cpus,
         num_gpus=place.gpus or None,
     )
-
-
-class _UnevenShards(train.DataConfig):  # type: ignore[misc]
-    """Ray Train's own split makes the shards equal by dropping rows."""
-
-    def configure(
-        self, datasets: dict[str, Dataset], world_size: int, worker_handles: Any, worker_node_ids: Any, **_: Any
-    ) -> list[dict[str, Any]]:
-        """See `ray.train.DataConfig.configure`."""
-        shards: list[dict[str, Any]] = [{} for _ in range(world_size)]
-        for name, dataset in datasets.items():
-            splits = dataset.streaming_split(world_size, equal=False, locality_hints=worker_node_ids)
-            for shard, split in zip(shards, splits, strict=True):
-                shard[name] = split
-        return shards

@@ -74,10 +74,11 @@ class _Work:
     """Filled in by the code that is being timed."""
 
     def __init__(self) -> None:
-        self.rows, self.tokens, self.counts = 0, 0, dict[str, float]()
+        self.rows, self.tokens = 0, 0
+        self.counts: Mapping[str, float] = {}
 
-    def done(self, rows: int, tokens: int, counts: dict[str, float] | None = None) -> None:
-        """Says what was done; without it nothing is reported."""
+    def done(self, rows: int, tokens: int, counts: Mapping[str, float] | None = None) -> None:
+        """Says what is being done; `counts` may be filled until the block ends. Without rows nothing is reported."""
         self.rows, self.tokens, self.counts = rows, tokens, counts or {}
 
 

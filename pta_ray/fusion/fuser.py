@@ -36,6 +36,8 @@ class Fuser:
         """Replaces the score columns of a batch by the column `fused`, and takes held-out windows out."""
         counts: Counter[str] = Counter()
         with self._telemetry.timed("align") as work:
+            tokens = pc.sum(pc.list_value_length(pc.struct_field(batch.column(scores_name(0)), "ids"))).as_py()
+            work.done(rows=batch.num_rows, tokens=tokens or 0, counts=counts)
             self._measure(batch.filter(batch.column("held_out")), counts)
             batch = batch.filter(pc.invert(batch.column("held_out")))
             scores = self._scores(batch)
@@ -44,8 +46,7 @@ class Fuser:
                 winner = self._fuse(text, [s[row] for s in scores], counts)
                 winners.append(winner)
                 counts[f"won/{domain}/{winner.name}"] += 1
-            target_ids = [s.ids_L for s in scores[0]]
-            work.done(rows=len(winners), tokens=sum(map(len, target_ids)), counts=dict(counts))
+        target_ids = [s.ids_L for s in scores[0]]
         fused = fused_column(target_ids, [winner.distribution for winner in winners])
         return batch.select(["window_id", "share"]).append_column("fused", fused)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from pta_ray.distributions import Scores
 
@@ -12,6 +13,9 @@ from pta_ray.distributions import Scores
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; prompts are scored once and then forgotten
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # Ray decides which cores an actor shares
+if not torch.cuda.is_available():
+    # Eager mode still compiles one small kernel with the C++ compiler, for seconds in every process.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 from vllm import LLM, SamplingParams
 from vllm.logprobs import FlatLogprobs

@@ -3,7 +3,6 @@
 import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,11 @@ from ray import train
 
 from pta_ray.config import Training
 from pta_ray.sources.checkpoint import local_checkpoint
-from pta_ray.telemetry import Telemetry
 from pta_ray.training.batches import Batch, batches, empty_batch
 from pta_ray.training.export import export
 from pta_ray.training.schedule import learning_rate
+from pta_ray.training.setup import TrainingTask
 from pta_ray.training.student import Student, load_target
-
-
-@dataclass(frozen=True)
-class TrainingTask:
-    """Everything a worker needs besides its shard of the stream."""
-
-    settings: Training
-    num_entries: int
-    """Entries per position of the fused distributions."""
-    model: str
-    """Where the target's starting checkpoint lies."""
-    trust_remote_code: bool
-    staging: str
-    """Where the fused checkpoint is written."""
-    telemetry: Telemetry
 
 
 def train_worker(task: TrainingTask) -> None:
