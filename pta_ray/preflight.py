@@ -3,9 +3,9 @@
 import importlib.util
 from pathlib import Path
 
+from pta_ray.checkpoint import check_model
 from pta_ray.config import Job
 from pta_ray.errors import JobError
-from pta_ray.sources.checkpoint import check_model
 from pta_ray.text.documents import find_pieces
 
 _DISTRIBUTION = {"vllm": "pip install 'pta-ray[cuda]' (or [cpu])", "transformers": "pip install transformers"}

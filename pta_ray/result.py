@@ -18,9 +18,10 @@ from typing import Any
 
 import yaml
 
+from pta_ray.checkpoint import fingerprint, local_checkpoint
 from pta_ray.config import Job
+from pta_ray.errors import JobError
 from pta_ray.evaluation.bits_per_byte import BitsPerByte
-from pta_ray.sources.checkpoint import fingerprint, local_checkpoint
 from pta_ray.telemetry import Snapshot
 
 _PACKAGES = (
@@ -41,12 +42,17 @@ _PACKAGES = (
 def staging_directory(output: Path) -> Iterator[Path]:
     """A directory beside the output in which a result is put together, and which becomes the output in one step.
 
-    A run that is killed leaves the staging directory; the next run of the job starts over in it.
+    A run that fails or is killed leaves the staging directory with its log; the next run of the job starts over in it.
+    A job that is refused leaves nothing.
     """
     staging = output.with_name(f"{output.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    yield staging
+    try:
+        yield staging
+    except JobError:
+        shutil.rmtree(staging)
+        raise
     shutil.rmtree(staging / ".ray", ignore_errors=True)
     if output.is_dir():
         output.rmdir()  # empty, or the job would have been refused

@@ -9,6 +9,7 @@ from ray.train import TrainingFailedError
 from rich.console import Console
 
 from pta_ray import pipeline
+from pta_ray.checkpoint import local_checkpoint
 from pta_ray.config import Job
 from pta_ray.errors import JobError, StreamError
 from pta_ray.evaluation.bits_per_byte import from_counts
@@ -17,7 +18,6 @@ from pta_ray.reports.progress import ProgressDisplay
 from pta_ray.reports.tables import bits_table
 from pta_ray.result import describe, staging_directory
 from pta_ray.session import noise_to_file, ray_session
-from pta_ray.sources.checkpoint import local_checkpoint
 from pta_ray.telemetry import Telemetry
 from pta_ray.text.reading import plan_reads
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
@@ -72,9 +72,7 @@ def _load_tokenizers(job: Job) -> list[ByteTokenizer]:
         except UnsupportedTokenizerError as error:
             raise JobError(field, f"the tokenizer of {model.model} cannot be aligned: {error}") from None
         except (OSError, ValueError) as error:
-            raise JobError(
-                field, f"cannot load the tokenizer of {model.model} ({str(error).splitlines()[0]})"
-            ) from None
+            raise JobError(field, f"cannot load {model.model}: {str(error).splitlines()[0]}") from None
     return tokenizers
 
 

@@ -79,7 +79,7 @@ class _Work:
 
     def done(self, rows: int, tokens: int, counts: Mapping[str, float] | None = None) -> None:
         """Says what is being done; `counts` may be filled until the block ends. Without rows nothing is reported."""
-        self.rows, self.tokens, self.counts = rows, tokens, counts or {}
+        self.rows, self.tokens, self.counts = rows, tokens, {} if counts is None else counts
 
 
 class Telemetry:

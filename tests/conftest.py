@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from pta_ray.sources.checkpoint import cache_directory
+from pta_ray.checkpoint import cache_directory
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 from pta_ray.tokenizers.loading import load_tokenizer
 

@@ -10,13 +10,14 @@ returns at once, an interrupted one goes on with the part it was at.
 import argparse
 import json
 import multiprocessing
+import os
 import shutil
 import time
 from pathlib import Path
 
 from files import MEASURED, atomic_folder, write_atomically
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Raise it whenever the demo's text or models would come out differently: what is cached is then made anew."""
 
 DEFAULT_OUTPUT = Path("~/.cache/pta-ray/demo")
@@ -65,11 +66,11 @@ def make_text(data: Path) -> None:
     """Collects the text, unless it is there."""
     if data.exists():
         return
-    from corpus import Limits, write_corpus
+    from corpus import write_corpus
 
     print("collecting text from the installed packages", flush=True)
     with atomic_folder(data) as folder:
-        write_corpus(folder, Limits())
+        write_corpus(folder)
 
 
 def make_models(output: Path, scale: float) -> None:
@@ -91,6 +92,8 @@ def make_models(output: Path, scale: float) -> None:
 
 def make_one_model(name: str, output: Path, scale: float) -> None:
     """Trains and measures one model; runs in a process of its own."""
+    # Saving a model imports DeepSpeed where it is installed, which then looks for accelerators and warns.
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from models import make_model
 
     make_model(name, output / "data", output / "models", scale)

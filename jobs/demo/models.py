@@ -48,21 +48,21 @@ class Recipe:
     data: tuple[str, ...]
     steps: int
     batch: int = 2
-    matrix_rate: float = 1e-2
-    embedding_rate: float = 8e-3
+    matrix_rate: float = 5e-3
+    embedding_rate: float = 2e-2
     hidden: int = 192
-    layers: int = 4
+    layers: int = 3
     heads: int = 3
 
 
 RECIPES = {
-    "python": Recipe("llama", Vocabulary("byte-level", 4096), ("train/python",), steps=280),
-    "translations": Recipe("gpt_neox", Vocabulary("metaspace", 4096), ("train/translations",), steps=280),
+    "python": Recipe("llama", Vocabulary("byte-level", 4096), ("train/python",), steps=250),
+    "translations": Recipe("gpt_neox", Vocabulary("metaspace", 4096), ("train/translations",), steps=210),
     "target": Recipe(
         "qwen3",
         Vocabulary("byte-level", 4000, LINE_WORDS),
         ("target/english", "target/python", "target/translations"),
-        steps=240,
+        steps=200,
     ),
 }
 

@@ -41,8 +41,11 @@ class Muon(torch.optim.Optimizer):
         return parameter.grad.lerp(average, momentum)
 
 
-def orthogonalised(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
-    """The nearest matrices with singular values of about one, for matrices [count, rows, columns]."""
+def orthogonalised(matrices: torch.Tensor, iterations: int = 3) -> torch.Tensor:
+    """Matrices [count, rows, columns] with the same singular vectors and singular values nearer to one.
+
+    Five iterations are usual; three cost less and train these models as well.
+    """
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonalised(matrices.mT, iterations).mT
     a, b, c = QUINTIC

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from pta_ray.checkpoint import local_checkpoint, max_positions
 from pta_ray.columns import scores_column
 from pta_ray.config import ServedModel
 from pta_ray.distributions import Scores
-from pta_ray.sources.checkpoint import local_checkpoint, max_positions
 from pta_ray.sources.engine import load_engine
 from pta_ray.telemetry import Telemetry
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer

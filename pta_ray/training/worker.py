@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from ray import train
 
+from pta_ray.checkpoint import local_checkpoint
 from pta_ray.config import Training
-from pta_ray.sources.checkpoint import local_checkpoint
 from pta_ray.training.batches import Batch, batches, empty_batch
 from pta_ray.training.export import export
 from pta_ray.training.schedule import learning_rate

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pta_ray.checkpoint import max_positions
 from pta_ray.config import ServedModel
 from pta_ray.distributions import Scores
-from pta_ray.sources.checkpoint import max_positions
 from pta_ray.sources.engine import Engine, load_engine
 from pta_ray.tokenizers.loading import load_tokenizer
 

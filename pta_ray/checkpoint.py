@@ -36,7 +36,7 @@ def local_checkpoint(model: str) -> str:
     """A directory on this host with the model's files, downloaded if need be. Weights in safetensors only.
 
     Raises:
-        JobError: the model is not where the job says.
+        OSError: the model is not where the job says; the message is one line.
     """
     if Path(model).is_dir():
         return model
@@ -49,7 +49,7 @@ def local_checkpoint(model: str) -> str:
         return str(snapshot_download(model.removeprefix("hf://"), allow_patterns=_PATTERNS))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise JobError("model", f"{model} is neither a directory nor to be had from the hub ({reason})") from None
+        raise OSError(f"it is neither a directory nor to be had from the hub ({reason})") from None
 
 
 def _copy_from_uri(uri: str) -> str:
@@ -62,7 +62,7 @@ def _copy_from_uri(uri: str) -> str:
         try:
             fs.copy_files(uri, partial.as_uri())
         except (OSError, ValueError) as error:
-            raise JobError("model", f"cannot read {uri} ({error})") from None
+            raise OSError(f"it cannot be copied ({error})") from None
         partial.rename(target)
     return str(target)
 
