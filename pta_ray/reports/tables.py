@@ -27,7 +27,7 @@ def bits_table(bits_per_byte: BitsPerByte, target: str) -> Table:
         table.add_column(domain, justify="right")
     table.add_column("mean", justify="right")
     sources = [name for name in bits_per_byte if name not in {target, "fused"}]
-    labels = {target: f"target {target}, before", "fused": f"target {target}, fused"}
+    labels = {target: "target, before", "fused": "target, fused"}
     best = {domain: min(values[domain] for values in bits_per_byte.values()) for domain in domains}
     for name in [*sources, target, "fused"]:
         values = bits_per_byte[name]
