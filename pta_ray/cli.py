@@ -62,6 +62,9 @@ def main() -> None:
     except JobError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     except StreamError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

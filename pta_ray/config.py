@@ -25,6 +25,8 @@ def expand(path: str) -> str:
     """A path with `~` and `$VARIABLE` filled in, absolute if it exists, since actors have other working directories;
     a URI or a hub id passes unchanged."""
     if "://" in path:
+        if "@" in path.split("://", 1)[1].split("/", 1)[0]:
+            raise ValueError("credentials do not belong in a job file; set them where the file system looks for them")
         return path
     expanded = Path(os.path.expandvars(path)).expanduser()
     return str(expanded.absolute()) if expanded.exists() else str(expanded)
@@ -35,7 +37,7 @@ class ServedModel(Settings):
 
     model: str
     """A directory, a Hugging Face hub id, or a URI (`hf://`, `s3://`, `gs://`) of an ordinary checkpoint."""
-    name: str = ""
+    name: str = Field("", pattern="^[^/]*$")
     """How tables and metrics call it; the last part of `model` by default."""
     engine: Literal["vllm", "transformers"] = "vllm"
     """What computes the log-probabilities. `transformers` is for machines and architectures without vLLM."""
@@ -73,7 +75,7 @@ class TextSource(Settings):
     path: str
     """A file, or a directory read recursively; local or any URI that pyarrow reads (`hf://`, `s3://`, `gs://`).
     Parquet, JSON lines (also .gz, .zst) or plain text, by file name."""
-    domain: str = ""
+    domain: str = Field("", pattern="^[^/]*$")
     """How results are grouped; the last part of `path` without its suffix by default."""
     text_column: str = "text"
     """The column, or JSON key, that holds a document's text."""
@@ -189,11 +191,10 @@ class Job(Settings):
 
     @model_validator(mode="after")
     def _distinct_names(self) -> "Job":
-        names = [model.name for model in self.models]
+        names = [*(model.name for model in self.models), "fused"]
         for index, name in enumerate(names):
             if name in names[:index]:
-                field = f"sources.{index - 1}.name"
-                raise ValueError(f"two models are called {name!r}; give {field} another value")
+                raise ValueError(f"two models are called {name!r} (the result is called 'fused'); change a `name`")
         return self
 
     @property

@@ -9,7 +9,7 @@ from ray.train import TrainingFailedError
 from rich.console import Console
 
 from pta_ray import pipeline
-from pta_ray.checkpoint import local_checkpoint
+from pta_ray.checkpoint import local_checkpoint, max_positions
 from pta_ray.config import Job
 from pta_ray.errors import JobError, StreamError
 from pta_ray.evaluation.bits_per_byte import from_counts
@@ -34,6 +34,7 @@ def run_fuse(job: Job, address: str | None) -> None:
     begin = time.monotonic()
     text = plan_reads(job.data)
     tokenizers = _load_tokenizers(job)
+    _check_context(job)
     with (
         staging_directory(Path(job.output)) as staging,
         noise_to_file(staging / "fuse.log") as console,
@@ -74,6 +75,14 @@ def _load_tokenizers(job: Job) -> list[ByteTokenizer]:
         except (OSError, ValueError) as error:
             raise JobError(field, f"cannot load {model.model}: {str(error).splitlines()[0]}") from None
     return tokenizers
+
+
+def _check_context(job: Job) -> None:
+    """Refuses windows that the target cannot read to their end; sources that cannot fall silent there."""
+    target = job.target
+    longest = max_positions(local_checkpoint(target.model), target.trust_remote_code) - 1
+    if job.data.window_tokens > longest:
+        raise JobError("data.window_tokens", f"{target.name} reads {longest} tokens at most; choose that or less")
 
 
 def _explain(error: BaseException, staging: Path) -> Exception:

@@ -90,7 +90,7 @@ class Telemetry:
 
     @classmethod
     def start(cls) -> "Telemetry":
-        """Starts the board on the driver's host, where it costs no CPU of the job's."""
+        """Starts the board; it takes no CPU from the job."""
         return cls(ray.remote(num_cpus=0)(_Board).remote())
 
     @contextmanager

@@ -1,16 +1,22 @@
 """Real components shared by all tests: tokenizers of several kinds, and the demo's models in a quickly trained size."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from pta_ray.checkpoint import cache_directory
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 from pta_ray.tokenizers.loading import load_tokenizer
+
+# The first example of a test may wait for a kernel to be compiled.
+settings.register_profile("pta-ray", deadline=None)
+settings.load_profile("pta-ray")
 
 ROOT = Path(__file__).parent.parent
 CORPUS = [
@@ -64,12 +70,9 @@ def sentencepiece(tmp_path_factory: pytest.TempPathFactory) -> ByteTokenizer:
     special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     backend.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=800, special_tokens=special))
     # The byte tokens were special to the trainer only: they stand for text.
-    state = backend.to_str()
-    import json
-
-    settings = json.loads(state)
-    settings["added_tokens"] = [t for t in settings["added_tokens"] if not t["content"].startswith("<0x")]
-    return _save(Tokenizer.from_str(json.dumps(settings)), tmp_path_factory.mktemp("sentencepiece"), "<s>", "</s>")
+    state = json.loads(backend.to_str())
+    state["added_tokens"] = [t for t in state["added_tokens"] if not t["content"].startswith("<0x")]
+    return _save(Tokenizer.from_str(json.dumps(state)), tmp_path_factory.mktemp("sentencepiece"), "<s>", "</s>")
 
 
 @pytest.fixture(scope="session")

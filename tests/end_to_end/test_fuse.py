@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 import yaml
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pta_ray.config import load_job
 
 SETTINGS = {"learning_rate": 1e-3, "warmup": 0.1, "batch_windows": 8, "micro_batch_windows": 4}
 HOSTILE = ["", " ", "x", "\0\0\0", "x" * (1 << 20), "👍🏽👨‍👩‍👧" * 50, "e\u0301" * 200, "<|endoftext|></s>", "\u2581 ▁"]
@@ -84,7 +87,7 @@ def test_the_result_says_what_made_it(fused: tuple[Path, str]) -> None:
     assert set(fusion["models"]) == {"target", "python", "translations"}
     assert all(len(model["sha256"]) == 64 for model in fusion["models"].values())
     assert fusion["packages"]["ray"]
-    assert yaml.safe_load((folder / "job.yaml").read_text())["alignment"]["top_k"] == 10
+    assert load_job(folder / "job.yaml", []).alignment.top_k == 10
     assert "bits per byte" in printed and "fused" in printed
     assert not (folder / ".ray").exists()
     assert not folder.with_name("fused.partial").exists()
@@ -128,6 +131,26 @@ def test_a_taken_output_is_refused_and_left_alone(fused: tuple[Path, str]) -> No
     result = pta_ray("fuse", fused[0].parent / "job.yaml")
     assert result.returncode == 2 and result.stderr.startswith("error: output:")
     assert sorted((path.name, path.stat().st_mtime) for path in fused[0].iterdir()) == before
+
+
+def test_windows_longer_than_the_targets_context_are_refused(demo: Path, tmp_path: Path) -> None:
+    result = pta_ray("fuse", write_job(tmp_path, demo), "--set", "data.window_tokens=4096")
+    assert result.returncode == 2
+    assert result.stderr == "error: data.window_tokens: target reads 1023 tokens at most; choose that or less\n"
+    assert not list(tmp_path.glob("fused*"))
+
+
+@pytest.mark.slow
+def test_weights_that_cannot_be_loaded_end_the_run_in_one_line(demo: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(demo / "models" / "python", broken)
+    weights = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    result = pta_ray("fuse", write_job(tmp_path, demo, sources=[str(broken)]))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert not (tmp_path / "fused").exists()
+    assert (tmp_path / "fused.partial" / "fuse.log").exists()
 
 
 @pytest.mark.slow

@@ -46,6 +46,8 @@ def test_overrides_reach_nested_fields_and_lists(tmp_path: Path) -> None:
         ("target: a/b\ndata: t", "sources", "missing"),
         ("target: a/b\nsources: []\ndata: t", "sources", "at least 1"),
         ("target: a/b\nsources: [c/b]\ndata: t", "job", "name"),
+        ("target: a/b\nsources: [c/fused]\ndata: t", "job", "name"),
+        ("target: a/b\nsources: [c/d]\ndata: s3://key:secret@bucket/t", "data.train.0.path", "credentials"),
         ("- just\n- a list", "JOB", "target, sources, data"),
         ("target: [", "JOB", "YAML"),
     ],

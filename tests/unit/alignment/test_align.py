@@ -64,7 +64,7 @@ def test_the_text_keeps_its_probability(
 
 
 @pytest.mark.parametrize(("source_kind", "target_kind"), PAIRS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(min_size=1, max_size=30), seed=st.integers(0, 99), cost=st.sampled_from(["prefix", "edit"]))
 def test_distributions_are_distributions(
     tokenizers: dict[str, ByteTokenizer], source_kind: str, target_kind: str, text: str, seed: int, cost: str

@@ -26,7 +26,6 @@ def test_pairing_finds_the_last_boundary_at_or_before(ends_S: list[int], ends_T:
     assert found.tolist() == expected
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=12))
 def test_longest_prefix_is_the_longest(text: bytes) -> None:
     table = toy.table([b"a", b"ab", b"abcd", b"", b"\x00", b"\xff", b"\xff\x00", b"b"])
@@ -54,14 +53,12 @@ def costs(kind: str, xs: list[bytes], ys: list[bytes]) -> np.ndarray:
     return transport_cost(kind, source, spoken, target, candidates)[0]  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(strings, strings)
 def test_edit_cost_agrees_with_rapidfuzz(xs: list[bytes], ys: list[bytes]) -> None:
     expected = [[Levenshtein.normalized_distance(x, y) for y in ys] for x in xs]
     np.testing.assert_allclose(costs("edit", xs, ys), expected, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(strings, strings)
 def test_prefix_cost_is_zero_exactly_where_one_begins_with_the_other(xs: list[bytes], ys: list[bytes]) -> None:
     free = [[x.startswith(y) or y.startswith(x) for y in ys] for x in xs]
@@ -85,7 +82,7 @@ def test_transport_agrees_with_pot(epsilon: float, rho: float) -> None:
         np.testing.assert_allclose(masses[m], plan.sum(0), atol=2e-4)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(0, 10_000), st.floats(0.01, 10), st.floats(1e-3, 1e3))
 def test_transport_conserves_mass_whatever_the_input(seed: int, epsilon: float, rho: float) -> None:
     rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ KINDS = ["byte_level", "sentencepiece"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=st.text(max_size=400), max_tokens=st.integers(6, 40))
 def test_windows_joined_are_the_document(
     tokenizers: dict[str, ByteTokenizer], kind: str, document: str, max_tokens: int

@@ -23,7 +23,7 @@ HARD_TEXTS = [
 
 
 @pytest.mark.parametrize("kind", ["byte_level", "small_byte_level", "sentencepiece"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(min_size=1, max_size=60))
 def test_tokens_spell_the_text_at_every_boundary(tokenizers: dict[str, ByteTokenizer], kind: str, text: str) -> None:
     check_spelling(tokenizers[kind], text, exact=kind != "sentencepiece" or not has_visible_space(text))
