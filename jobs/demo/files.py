@@ -12,13 +12,17 @@ MEASURED = "bits_per_byte.json"
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder to write into, which takes its name `path` only once the block has succeeded."""
+    """A new folder to write into, which takes its name `path` only once the block has succeeded.
+
+    Where another process was quicker to make `path`, that one stays and this one is dropped.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
-        unfinished.rename(path)
+        if not path.exists():
+            unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def main() -> None:
         print(f"the demo's text and models are in {output}")
         return
     start = time.monotonic()
+    # Ended by a signal or Ctrl-C alike, Python takes its daemonic processes with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     prepare(output, recipe)
     make_text(output / "data")
     make_models(output, arguments.scale)
@@ -81,7 +84,7 @@ def make_models(output: Path, scale: float) -> None:
     """
     missing = [name for name in MODELS if not (output / "models" / name).exists()]
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=make_one_model, args=(name, output, scale)) for name in missing]
+    processes = [context.Process(target=make_one_model, args=(name, output, scale), daemon=True) for name in missing]
     for process in processes:
         process.start()
     for process in processes:
