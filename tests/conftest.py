@@ -1,9 +1,13 @@
 """Real components shared by all tests: tokenizers of several kinds, and the demo's models in a quickly trained size."""
 
+import concurrent.futures
 import json
+import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
@@ -17,6 +21,8 @@ from pta_ray.tokenizers.loading import load_tokenizer
 # The first example of a test may wait for a kernel to be compiled.
 settings.register_profile("pta-ray", deadline=None)
 settings.load_profile("pta-ray")
+
+Result = TypeVar("Result")
 
 ROOT = Path(__file__).parent.parent
 CORPUS = [
@@ -81,6 +87,16 @@ def tokenizers(
 ) -> dict[str, ByteTokenizer]:
     """All kinds, by name."""
     return {"byte_level": byte_level, "small_byte_level": small_byte_level, "sentencepiece": sentencepiece}
+
+
+def in_new_process(function: Callable[..., Result], *arguments: object) -> Result:
+    """Calls a module's function in a process of its own.
+
+    vLLM belongs in one: it patches classes of transformers, and trips over numba's compiler when that was loaded first.
+    """
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor:
+        return executor.submit(function, *arguments).result()
 
 
 @pytest.fixture(scope="session")

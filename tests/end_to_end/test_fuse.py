@@ -15,6 +15,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pta_ray.config import load_job
+from tests.conftest import in_new_process
 
 SETTINGS = {"learning_rate": 1e-3, "warmup": 0.1, "batch_windows": 8, "micro_batch_windows": 4}
 HOSTILE = ["", " ", "x", "\0\0\0", "x" * (1 << 20), "👍🏽👨‍👩‍👧" * 50, "e\u0301" * 200, "<|endoftext|></s>", "\u2581 ▁"]
@@ -106,14 +107,18 @@ def test_transformers_loads_the_checkpoint_and_generates(fused: tuple[Path, str]
     assert generated.shape[1] > ids.shape[1] and tokenizer.decode(generated[0])
 
 
-def test_vllm_loads_the_checkpoint_and_generates(fused: tuple[Path, str]) -> None:
+def generate_with_vllm(folder: str) -> list[int]:
     from vllm import LLM, SamplingParams
 
     import pta_ray.sources.vllm_engine  # noqa: F401  sets the environment that vLLM reads
 
-    llm = LLM(model=str(fused[0]), dtype="float32", enforce_eager=True, max_model_len=128)
+    llm = LLM(model=folder, dtype="float32", enforce_eager=True, max_model_len=128)
     [output] = llm.generate(["def add("], SamplingParams(max_tokens=12, temperature=0), use_tqdm=False)
-    assert len(output.outputs[0].token_ids) > 0
+    return list(output.outputs[0].token_ids)
+
+
+def test_vllm_loads_the_checkpoint_and_generates(fused: tuple[Path, str]) -> None:
+    assert in_new_process(generate_with_vllm, str(fused[0]))
 
 
 def test_the_checkpoint_differs_from_the_target_in_its_weights_only(fused: tuple[Path, str], demo: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from pta_ray.checkpoint import max_positions
 from pta_ray.config import ServedModel
 from pta_ray.distributions import Scores
-from pta_ray.sources.engine import Engine, load_engine
+from pta_ray.sources.engine import load_engine
 from pta_ray.tokenizers.loading import load_tokenizer
+from tests.conftest import in_new_process
 
 TOP_K = 10
 
@@ -29,22 +30,21 @@ def sequences(demo: Path, checkpoint: str) -> list[np.ndarray]:
     return [tokenizer.sequence(ids, True, 200) for ids in tokenizer.encode(["\0", *texts])]
 
 
-def engine(kind: str, checkpoint: str) -> Engine:
+def score(kind: str, checkpoint: str, sequences: list[np.ndarray]) -> list[Scores]:
     # Fewer batched tokens than the windows have together: both engines have to split the batch.
     settings = ServedModel(model=checkpoint, engine=kind, max_batched_tokens=256)  # type: ignore[arg-type]
-    return load_engine(settings, checkpoint, max_tokens=200, top_k=TOP_K)
+    return load_engine(settings, checkpoint, max_tokens=200, top_k=TOP_K).score(sequences, TOP_K)
 
 
 @pytest.fixture(scope="module")
 def by_transformers(checkpoint: str, sequences: list[np.ndarray]) -> list[Scores]:
-    # Before vLLM loads the same architecture: for GPT-NeoX it patches the classes of transformers.
-    return engine("transformers", checkpoint).score(sequences, TOP_K)
+    return score("transformers", checkpoint, sequences)
 
 
 def test_engines_agree_on_log_probabilities(
     checkpoint: str, sequences: list[np.ndarray], by_transformers: list[Scores]
 ) -> None:
-    by_vllm = engine("vllm", checkpoint).score(sequences, TOP_K)
+    by_vllm = in_new_process(score, "vllm", checkpoint, sequences)
     for a, b in zip(by_vllm, by_transformers, strict=True):
         np.testing.assert_array_equal(a.ids_L, b.ids_L)
         np.testing.assert_allclose(a.next_log_probs_M, b.next_log_probs_M, atol=2e-4)
@@ -58,8 +58,8 @@ def test_engines_agree_on_log_probabilities(
 
 
 def test_scores_are_what_they_say(by_transformers: list[Scores]) -> None:
-    for score in by_transformers:
-        check_consistent(score)
+    for scores in by_transformers:
+        check_consistent(scores)
 
 
 def check_consistent(score: Scores) -> None:
