@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.console import Console
 from pta_ray.errors import JobError
 
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
+_CONNECT_SECONDS = 10
 
 
 @contextmanager
@@ -29,18 +31,26 @@ def ray_session(address: str | None, local_cpus: float) -> Iterator[dict[str, fl
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
+        _check_reachable(address or "")
         ray.init(
             address=address or "local",
             log_to_driver=False,
             logging_level=logging.WARNING,
             **({} if address else _local_options(local_cpus)),
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise JobError("--address", f"cannot join a Ray cluster at {address} ({_first_line(error)})") from None
     try:
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself goes on trying for many minutes."""
+    host, separator, port = address.rpartition(":")
+    if separator and port.isdigit() and "://" not in host:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 def _local_options(local_cpus: float) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _totals(micro_batches: list[Batch]) -> torch.Tensor:
 def _reduced(sums: torch.Tensor) -> torch.Tensor:
     """Sums over all workers."""
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    on_device = sums.to(device)
+    on_device = sums.to(device, copy=True)
     dist.all_reduce(on_device)
     return on_device.cpu()
 
