@@ -18,7 +18,7 @@ from pta_ray.config import load_job
 from tests.conftest import in_new_process
 
 SETTINGS = {"learning_rate": 1e-3, "warmup": 0.1, "batch_windows": 8, "micro_batch_windows": 4}
-HOSTILE = ["", " ", "x", "\0\0\0", "x" * (1 << 20), "👍🏽👨‍👩‍👧" * 50, "e\u0301" * 200, "<|endoftext|></s>", "\u2581 ▁"]
+HOSTILE = ["", " ", "x", "\0\0\0", "=" * (1 << 20), "👍🏽👨‍👩‍👧" * 50, "e\u0301" * 200, "<|endoftext|></s>", "\u2581 ▁"]
 
 
 def write_job(folder: Path, demo: Path, **changes: object) -> Path:
@@ -163,7 +163,8 @@ def test_hostile_text_survives(demo: Path, tmp_path: Path) -> None:
     lines = [json.dumps({"text": text}).encode() for text in ["A sound document.", *HOSTILE]]
     lines += [b"{broken", b'{"text": 7}', b'{"text": "\xff\xfe"}', b'{"text": "half \\ud83d"}', b'{"text": null}']
     (tmp_path / "hostile.jsonl").write_bytes(b"\n".join(lines))
-    job = write_job(tmp_path, demo, data={"train": [str(tmp_path / "hostile.jsonl")], "window_tokens": 512})
+    data = {"train": [str(tmp_path / "hostile.jsonl")], "window_tokens": 512}
+    job = write_job(tmp_path, demo, sources=[str(demo / "models" / "python")], data=data)
     result = pta_ray("fuse", job)
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "fused" / "metrics.json").read_text())
