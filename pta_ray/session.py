@@ -17,6 +17,8 @@ from pta_ray.errors import JobError
 
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 _CONNECT_SECONDS = 10
+# Scoring runs on changing threads, and each heap of glibc's keeps what its largest batch needed: one heap is enough.
+_WORKER_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
 
 
 @contextmanager
@@ -36,6 +38,7 @@ def ray_session(address: str | None, local_cpus: float) -> Iterator[dict[str, fl
             address=address or "local",
             log_to_driver=False,
             logging_level=logging.WARNING,
+            runtime_env={"env_vars": _WORKER_ENVIRONMENT},
             **({} if address else _local_options(local_cpus)),
         )
     except (OSError, ValueError, RuntimeError) as error:
