@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -52,8 +53,11 @@ class ByteTable:
         Tokens that begin with the same bytes are neighbours here. Of tokens with equal bytes the higher id comes first:
         SentencePiece keeps its byte-fallback duplicates at low ids, and a model hardly ever emits those.
         """
+        data, offsets = self.data_N.tobytes(), self.offsets_V1.tolist()
+        tokens = [data[begin:end] for begin, end in pairwise(offsets)]
         ids = np.flatnonzero((self.roles_V == Role.ORDINARY) & (self.lengths_V > 0))
-        return np.array(sorted(ids, key=lambda i: (self.token(i), -i)), dtype=np.int64)
+        # Sorting is stable: equal tokens keep the falling order that they come in.
+        return np.array(sorted(ids[::-1].tolist(), key=tokens.__getitem__), dtype=np.int64)
 
     def token(self, token_id: int) -> bytes:
         """The bytes of one token."""

@@ -1,13 +1,17 @@
-"""A tokenizer together with its byte table: text -> ids, ids -> byte boundaries, exact or refused."""
+"""A tokenizer together with its byte table: text -> ids, ids -> byte boundaries, exact or none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from pta_ray.tokenizers.byte_table import ByteTable, Role
+
+_SPACE = 32
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,15 @@ class ByteTokenizer:
     table: ByteTable
     start_id: int
     """Precedes every sequence: BOS where the tokenizer has one, else EOS, which separated documents in training."""
+    exact: bool
+    """Whether tokens spell any text byte for byte. If not (lowercasing, NFC, dropped white space, unknown tokens),
+    windows that it happens to spell have boundaries, and all others pair by edit distance."""
+    adds_space: bool
+    """Whether it may put a space of its own before a text (SentencePiece's dummy prefix)."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.backend.encode_special_tokens = True  # tokenizers does not pickle this setting
 
     def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
         """Ids of each text, without start token or EOS. Special tokens spelt out in a text are text."""
@@ -37,17 +50,48 @@ class ByteTokenizer:
         dummy prefix), so that the space is one more byte that the model has to predict. EOS ends one past the text.
         A truncated sequence spells a prefix of the text.
         """
+        table, text_N = self.table, np.frombuffer(text, np.uint8)
         body = sequence_L[1:]
-        widths = self.table.lengths_V[body]
-        roles = self.table.roles_V[body]
-        if body.size and roles[-1] == Role.EOS:
-            widths[-1], roles = 1, roles[:-1]
-        if np.any(roles != Role.ORDINARY):
-            return None  # an unknown token: which bytes it stands for cannot be told
-        spelt = self.table.joined(body)
-        ends_L = np.concatenate([[0], np.cumsum(widths)])
-        if text.startswith(spelt):
-            return ends_L
-        if (b" " + text).startswith(spelt):
-            return ends_L - 1
-        return None
+        has_end = bool(body.size) and table.roles_V[body[-1]] == Role.EOS
+        spelling = body[:-1] if has_end else body
+        ends_L = np.zeros(len(sequence_L), np.int64)
+        for first in (0, -1) if self.adds_space else (0,):
+            ends_L[0] = first
+            if _spell(table.data_N, table.offsets_V1, table.roles_V, spelling, text_N, ends_L):
+                break
+        else:
+            return None
+        end = int(ends_L[len(spelling)])
+        if self.adds_space and first == 0 and end > 0 and not has_end and not text[:end].strip(b" "):
+            return None  # perhaps cut among leading spaces: whether the first is the text's own cannot be told
+        if has_end:
+            if end != len(text):
+                return None  # EOS amid the text, or text that the tokenizer dropped
+            ends_L[-1] = end + 1
+        return ends_L
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _spell(
+    data_N: npt.NDArray[np.uint8],
+    offsets_V1: npt.NDArray[np.int64],
+    roles_V: npt.NDArray[np.uint8],
+    ids_L: npt.NDArray[np.int32],
+    text_N: npt.NDArray[np.uint8],
+    ends_L: npt.NDArray[np.int64],
+) -> bool:
+    """Follows a text from offset `ends_L[0]` on, where offset -1 is a space before it, and fills in `ends_L`.
+
+    False at the first byte that differs, or at a token that stands for no bytes, such as the unknown token.
+    """
+    at = ends_L[0]
+    for n in range(len(ids_L)):
+        i = ids_L[n]
+        if roles_V[i] != 0:
+            return False
+        for byte in data_N[offsets_V1[i] : offsets_V1[i + 1]]:
+            if at >= len(text_N) or byte != (text_N[at] if at >= 0 else _SPACE):
+                return False
+            at += 1
+        ends_L[n + 1] = at
+    return True

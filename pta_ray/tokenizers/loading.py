@@ -1,35 +1,37 @@
 """Loads the tokenizer of a checkpoint and reduces it to bytes, or refuses it."""
 
-import json
-import re
-from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from tokenizers import Tokenizer
-from transformers import AutoTokenizer
-from transformers.convert_slow_tokenizer import bytes_to_unicode
+from tokenizers import Regex, Tokenizer, models, normalizers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import SentencePieceExtractor
 
-from pta_ray.tokenizers.byte_table import ByteTable, Role
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
+from pta_ray.tokenizers.reduction import VISIBLE_SPACE, UnsupportedTokenizerError, build_byte_table, changes_text
 
-_BYTE_OF_GLYPH = {glyph: byte for byte, glyph in bytes_to_unicode().items()}
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
-_SPACE = "\u2581"  # SentencePiece's visible space
-_PROBES = ("Hello, World!", "x  =\t1\n\n    y")  # what lowercasing and whitespace clean-up would touch
+__all__ = ["UnsupportedTokenizerError", "load_tokenizer"]
 
-
-class UnsupportedTokenizerError(Exception):
-    """A tokenizer whose tokens cannot be reduced to bytes."""
+_PROBES = (
+    "Hello, World!",
+    "x  =\t1\r\n\n    y ",
+    "1234567890  \u00a0\u3000 \x00\x7f",
+    "Größe e\u0301 ﬁ ² Å",
+    "日本語 हिन्दी العربية 👍🏽",
+)
+"""What lowercasing, white space clean-up, Unicode normalisation and unknown characters would touch."""
 
 
 def load_tokenizer(path: str, trust_remote_code: bool) -> ByteTokenizer:
-    """Loads the tokenizer of a checkpoint.
+    """Loads the tokenizer of a checkpoint, from tokenizer.json, a lone tokenizer.model or a lone tekken.json.
+
+    One that changes text (lowercasing, normalisation, dropped white space, unknown tokens) is loaded as not exact.
 
     Raises:
-        UnsupportedTokenizerError: it cannot be reduced to bytes, changes plain text, or knows no start of a text.
+        UnsupportedTokenizerError: its tokens do not stand for bytes, it has no fast implementation, or it knows no
+            start of a text.
     """
-    loaded = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    loaded = _load(Path(path), trust_remote_code)
     backend = getattr(loaded, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         raise UnsupportedTokenizerError(f"{type(loaded).__name__} has no fast (tokenizers) implementation")
@@ -40,74 +42,69 @@ def load_tokenizer(path: str, trust_remote_code: bool) -> ByteTokenizer:
     if start_id is None:
         raise UnsupportedTokenizerError("it defines neither a BOS nor an EOS token to begin a text with")
     table = build_byte_table(backend, loaded.eos_token_id)
-    tokenizer = ByteTokenizer(backend, table, start_id)
-    for probe, ids in zip(_PROBES, tokenizer.encode(_PROBES), strict=True):
-        if tokenizer.boundaries(tokenizer.sequence(ids, False, len(ids) + 1), probe.encode()) is None:
-            raise UnsupportedTokenizerError(f"it changes text: {probe!r} became {table.joined(ids)!r}")
+    first = backend.encode("a", add_special_tokens=False).ids[:1]
+    adds_space = any(table.token(i).startswith(b" ") for i in first)
+    tokenizer = ByteTokenizer(backend, table, start_id, exact=not changes_text(backend), adds_space=adds_space)
+    if tokenizer.exact and not _spells_probes(tokenizer):
+        return ByteTokenizer(backend, table, start_id, exact=False, adds_space=adds_space)
     return tokenizer
 
 
-def build_byte_table(tokenizer: Tokenizer, eos_id: int | None) -> ByteTable:
-    """Reduces a tokenizer to bytes.
-
-    Args:
-        tokenizer: byte-level BPE (GPT-2's byte alphabet) or SentencePiece-like (visible space, byte fallback).
-        eos_id: the token that ends a document.
-
-    Raises:
-        UnsupportedTokenizerError: the tokens of this kind of tokenizer do not stand for bytes.
-    """
-    state = json.loads(tokenizer.to_str())
-    decode = _decoder_of(state)
-    vocabulary: Mapping[str, int] = tokenizer.get_vocab(with_added_tokens=True)
-    added = {i: token.content for i, token in tokenizer.get_added_tokens_decoder().items()}
-    special_ids: set[int | None] = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    special_ids |= {vocabulary.get(state["model"].get("unk_token")), state["model"].get("unk_id"), eos_id}
-    size = max(vocabulary.values()) + 1
-    tokens = [b""] * size
-    roles_V = np.full(size, Role.UNUSED, np.uint8)
-    for glyphs, i in vocabulary.items():
-        if i in special_ids:
-            roles_V[i] = Role.SPECIAL
-        else:
-            roles_V[i] = Role.ORDINARY
-            tokens[i] = added[i].encode() if i in added else decode(glyphs)
-    if eos_id is not None:
-        roles_V[eos_id] = Role.EOS
-    offsets_V1 = np.concatenate([[0], np.cumsum([len(token) for token in tokens])]).astype(np.int64)
-    return ByteTable(np.frombuffer(b"".join(tokens), np.uint8), offsets_V1, roles_V)
-
-
-def _decoder_of(state: dict[str, Any]) -> Callable[[str], bytes]:
-    """How this kind of tokenizer writes bytes, read from its own description of its decoder."""
-    kinds = _component_kinds(state.get("decoder")) | _component_kinds(state.get("pre_tokenizer"))
-    if "ByteLevel" in kinds:
-        return _from_byte_glyphs
-    if kinds & {"Metaspace", "ByteFallback"}:
-        return _from_sentencepiece
-    model = state["model"]["type"]
-    raise UnsupportedTokenizerError(
-        f"its tokens do not stand for bytes ({model}, decoder {', '.join(sorted(kinds)) or 'none'}); "
-        "byte-level BPE and SentencePiece with byte fallback are supported"
+def _spells_probes(tokenizer: ByteTokenizer) -> bool:
+    return all(
+        tokenizer.boundaries(tokenizer.sequence(ids, False, len(ids) + 1), probe.encode()) is not None
+        for probe, ids in zip(_PROBES, tokenizer.encode(_PROBES), strict=True)
     )
 
 
-def _component_kinds(component: Any) -> set[str]:
-    """The types of a tokenizer component and of everything nested in it."""
-    if isinstance(component, dict):
-        kinds = {component["type"]} if isinstance(component.get("type"), str) else set()
-        return kinds.union(*map(_component_kinds, component.values()))
-    if isinstance(component, list):
-        return set().union(*map(_component_kinds, component))
-    return set()
+def _load(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    if not (folder / "tokenizer.json").exists() and (folder / "tekken.json").exists():
+        from transformers.integrations.mistral.tokenizer import convert_tekken_tokenizer
+
+        # AutoTokenizer would leave out BOS and EOS, or take a Python implementation. No chat template: that is slow.
+        return convert_tekken_tokenizer(str(folder / "tekken.json"), chat_template="")
+    # transformers prefers a Python implementation for a Mistral model that has a tekken.json too.
+    loaded = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code, mistral_format=False)
+    model_file = folder / "tokenizer.model"
+    generic = type(loaded) is PreTrainedTokenizerFast
+    if generic and model_file.exists() and not (folder / "tokenizer.json").exists():
+        _restore_rules(loaded.backend_tokenizer, model_file)
+    return loaded
 
 
-def _from_byte_glyphs(glyphs: str) -> bytes:
-    if all(glyph in _BYTE_OF_GLYPH for glyph in glyphs):
-        return bytes(_BYTE_OF_GLYPH[glyph] for glyph in glyphs)
-    return glyphs.encode()
+def _restore_rules(backend: Tokenizer, model_file: Path) -> None:
+    """Merges and normalises as the SentencePiece model says.
+
+    transformers' generic conversion forgets the white space rules, and merges in the order of ids instead of scores.
+    """
+    try:
+        proto: Any = SentencePieceExtractor(str(model_file)).proto
+    except Exception as error:
+        if type(error).__name__ != "DecodeError":  # protobuf's; the file is tiktoken's, of the same name
+            raise
+        return
+    if isinstance(backend.model, models.BPE):
+        backend.model = _merging_by_score(proto)
+    rules = proto.normalizer_spec
+    steps: list[normalizers.Normalizer] = []
+    if rules.precompiled_charsmap:
+        steps.append(normalizers.Precompiled(rules.precompiled_charsmap))
+    if rules.remove_extra_whitespaces:
+        steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    if rules.add_dummy_prefix:
+        steps.append(normalizers.Prepend(VISIBLE_SPACE))
+    backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", VISIBLE_SPACE)])
 
 
-def _from_sentencepiece(piece: str) -> bytes:
-    byte = _BYTE_TOKEN.fullmatch(piece)
-    return bytes([int(byte[1], 16)]) if byte else piece.replace(_SPACE, " ").encode()
+def _merging_by_score(proto: Any) -> models.BPE:
+    """SentencePiece's BPE: of all neighbours whose joint is a piece, those of the highest score merge first."""
+    ids = {piece.piece: i for i, piece in enumerate(proto.pieces)}
+    ranked = sorted(
+        (-piece.score, i, ids[piece.piece[:cut]], ids[piece.piece[cut:]], piece.piece[:cut], piece.piece[cut:])
+        for i, piece in enumerate(proto.pieces)
+        for cut in range(1, len(piece.piece))
+        if piece.piece[:cut] in ids and piece.piece[cut:] in ids
+    )
+    spec = proto.trainer_spec
+    merges = [(left, right) for *_, left, right in ranked]
+    return models.BPE(ids, merges, unk_token=spec.unk_piece, fuse_unk=True, byte_fallback=spec.byte_fallback)
