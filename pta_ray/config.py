@@ -127,13 +127,17 @@ class Alignment(Settings):
 
     top_k: int = Field(10, ge=1, le=128)
     """Candidates kept per position, of the sources and of the target."""
+    method: Literal["pta", "pta-paper", "mined", "exact"] = "pta"
+    """`pta`: semi-relaxed transport, the actual token pinned to its exact probability. The others are there to compare
+    with: `pta-paper`, balanced transport and then each candidate to where most of it goes; `mined`, each candidate to
+    the nearest token by edit distance, as FuseLLM does; `exact`, to the same token or to none."""
     cost: Literal["prefix", "edit"] = "prefix"
-    """Transport cost between two candidates: `prefix` is 0 where one begins with the other; `edit` is the paper's
-    normalised edit distance."""
-    epsilon: float = Field(0.05, ge=0.01, le=10)
+    """Transport cost of `pta` between two candidates: `prefix` is 0 where one begins with the other; `edit` is the
+    paper's normalised edit distance."""
+    epsilon: float = Field(0.02, ge=0.001, le=10)
     """Entropic regularisation of the transport."""
-    rho: float = Field(0.2, gt=0)
-    """Pull of the target's own distribution on the transport; towards infinity it becomes balanced."""
+    rho: float = Field(0.05, gt=0)
+    """Pull of the target's own distribution on the transport of `pta`; towards infinity it becomes balanced."""
 
 
 class Training(Settings):

@@ -1,16 +1,52 @@
 """Probabilistic token alignment of one window, step by step."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from pta_ray.alignment.candidates import target_candidates
-from pta_ray.alignment.conditioning import condition
-from pta_ray.alignment.cost import transport_cost
-from pta_ray.alignment.pairing import pair_boundaries
-from pta_ray.alignment.projection import project
+import numpy as np
+import numpy.typing as npt
+
+from pta_ray.alignment.candidates import Joined, target_candidates
+from pta_ray.alignment.conditioning import SourceCandidates, condition
+from pta_ray.alignment.cost import COSTS
+from pta_ray.alignment.pairing import pair_boundaries, pair_by_edit_distance
+from pta_ray.alignment.pinning import pin
+from pta_ray.alignment.projection import hard_masses, keep_top
 from pta_ray.alignment.transport import transport
+from pta_ray.alignment.vocabularies import Vocabularies
 from pta_ray.config import Alignment
 from pta_ray.distributions import Scores, SparseDistribution
-from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
+
+_BAND = 64
+"""Tokens by which the pairing of two tokenizations that spell different bytes may stray."""
+
+
+class Method(NamedTuple):
+    """What sets the ways to align apart: all solve one transport problem per boundary."""
+
+    cost: str
+    joined: Joined
+    rho: float
+    hard: bool
+    """Whether each source candidate's mass goes to one target candidate, the one that receives most of it."""
+    pinned: bool
+    """Whether the actual next token gets its exact chain-rule probability."""
+
+
+def method_of(settings: Alignment) -> Method:
+    """`pta` as the settings have it. `pta-paper`: balanced transport to the target's own candidates at edit cost, and
+    then each row to its largest entry (Zeng et al. 2025). `mined`: each source token to the nearest one of the
+    vocabulary (minimum edit distance, FuseLLM, Wan et al. 2024). `exact`: to the same token, if there is one."""
+    match settings.method:
+        case "pta-paper":
+            return Method("edit", "none", np.inf, hard=True, pinned=False)
+        case "mined":
+            return Method("edit", "nearest", 0.0, hard=True, pinned=False)
+        case "exact":
+            return Method("exact", "piece", 0.0, hard=True, pinned=False)
+        case _:
+            joined: Joined = "piece" if settings.cost == "prefix" else "nearest"
+            return Method(settings.cost, joined, settings.rho, hard=False, pinned=True)
 
 
 @dataclass(frozen=True)
@@ -18,38 +54,61 @@ class Aligned:
     """A source's distributions in the target's vocabulary."""
 
     distribution: SparseDistribution
+    source: SourceCandidates
+    """What was aligned."""
     num_unconverged: int
     """Transport plans that missed their marginals."""
 
 
 def align(
     settings: Alignment,
+    vocabularies: Vocabularies,
     text: bytes,
-    source_tokenizer: ByteTokenizer,
     source: Scores,
-    target_tokenizer: ByteTokenizer,
+    ends_S: npt.NDArray[np.int64] | None,
     target: Scores,
-) -> Aligned | None:
+    ends_T: npt.NDArray[np.int64] | None,
+) -> Aligned:
     """Expresses what the source says along a window in the target's vocabulary, at the target's boundaries.
 
-    Returns None if either tokenizer's tokens do not spell the window's bytes.
+    `ends_S` and `ends_T` are the boundaries of both sequences from `ByteTokenizer.boundaries`. If either is None, its
+    tokens spell other bytes than the text's: the sequences are paired by edit distance, and the source speaks at the
+    boundaries where groups meet.
     """
-    ends_S = source_tokenizer.boundaries(source.ids_L, text)
-    ends_T = target_tokenizer.boundaries(target.ids_L, text)
+    method = method_of(settings)
     if ends_S is None or ends_T is None:
-        return None
-    source_table, target_table = source_tokenizer.table, target_tokenizer.table
-    last_T = pair_boundaries(ends_S, ends_T)
+        last_T = pair_by_edit_distance(vocabularies.source, source.ids_L, vocabularies.target, target.ids_L, _BAND)
+        ends_S, ends_T = _places(last_T, len(source.ids_L))
+    else:
+        last_T = pair_boundaries(ends_S, ends_T)
     spoken = condition(
-        source_table, text, ends_S, ends_T, last_T,
+        vocabularies.source, text, ends_S, ends_T, last_T,
         source.next_ids_M, source.next_log_probs_M, source.top_ids_MK, source.top_log_probs_MK,
     )  # fmt: skip
-    candidates = target_candidates(
-        source_table, spoken, target_table,
-        target.next_ids_M, target.next_log_probs_M, target.top_ids_MK, target.top_log_probs_MK,
-    )  # fmt: skip
-    cost_MCY = transport_cost(settings.cost, source_table, spoken, target_table, candidates)
-    masses_MY, num_unconverged = transport(
-        cost_MCY, spoken.probs_TC[:-1], candidates.probs_MY, settings.epsilon, settings.rho
-    )
-    return Aligned(project(spoken, candidates, masses_MY, settings.top_k), num_unconverged)
+    pinned = pin(vocabularies.source, spoken, text, ends_T, last_T)
+    p_MC = pinned.rest_MC if method.pinned else spoken.probs_TC[:-1]
+    candidates = target_candidates(vocabularies, spoken, p_MC, target, method.joined)
+    q_MY = candidates.probs_MY
+    if method.pinned:
+        q_MY[:, 0] = 0  # the actual token has its share
+    cost_MCY = COSTS[method.cost](vocabularies, spoken, p_MC, candidates)
+    moved = transport(cost_MCY, p_MC, q_MY, settings.epsilon, method.rho)
+    masses_MY = moved.masses_MY
+    if method.cost == "exact":
+        p_MC = np.where(cost_MCY.min(2) == 0, p_MC, np.float32(0))
+    if method.hard:
+        masses_MY = hard_masses(moved.largest_MC, p_MC, q_MY.shape[1])
+    if method.pinned:
+        masses_MY[:, 0] = pinned.actual_M
+    ids_MK, probs_MK = keep_top(candidates.ids_MY, masses_MY, settings.top_k)
+    confidence_M = np.where(pinned.spoken_M, spoken.retained_T[:-1], 0).astype(np.float32)
+    distribution = SparseDistribution(ids_MK, probs_MK, confidence_M)
+    return Aligned(distribution, spoken, int((~moved.converged_M).sum()))
+
+
+def _places(last_T: npt.NDArray[np.int64], num_S: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Numbers in place of byte offsets: the boundaries of a pair have the same one, and no other does."""
+    ends_T = np.arange(len(last_T))
+    ends_S = np.full(num_S, -1, np.int64)
+    ends_S[last_T[last_T >= 0]] = ends_T[last_T >= 0]
+    return ends_S, ends_T

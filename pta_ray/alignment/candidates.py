@@ -1,13 +1,22 @@
 """The target's candidates at each boundary: what the source's mass may be transported to."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
 from pta_ray.alignment.conditioning import EOS_LENGTH, Array, SourceCandidates
-from pta_ray.tokenizers.byte_table import ByteTable
+from pta_ray.alignment.trie import Trie, walk
+from pta_ray.alignment.vocabularies import Vocabularies
+from pta_ray.distributions import Scores
+
+Joined = Literal["none", "piece", "nearest"]
+"""What joins the target's own top-k, once per source candidate: nothing; the longest target token that the candidate
+begins with, which is itself where the target has it; or its nearest token in the vocabulary by edit distance."""
+
+_NO_MAP = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -15,72 +24,47 @@ class TargetCandidates:
     """Distinct target tokens per predicting boundary, entry 0 the actual next one."""
 
     ids_MY: npt.NDArray[np.int32]
-    """-1 marks an empty entry."""
+    """-1 marks an empty entry; they come last."""
     probs_MY: npt.NDArray[np.float32]
     """The target's own belief; tokens outside its top-k share its tail evenly with the rest of the vocabulary."""
 
 
 def target_candidates(
-    source_table: ByteTable,
+    vocabularies: Vocabularies,
     source: SourceCandidates,
-    target_table: ByteTable,
-    next_ids_M: npt.NDArray[np.int32],
-    next_log_probs_M: npt.NDArray[np.float32],
-    top_ids_MK: npt.NDArray[np.int32],
-    top_log_probs_MK: npt.NDArray[np.float32],
+    p_MC: npt.NDArray[np.float32],
+    target: Scores,
+    joined: Joined,
 ) -> TargetCandidates:
-    """Joins the actual next token, the target's top-k and, for each source candidate, the longest target token that it
-    begins with: itself, where the target has the same token."""
+    """Joins the actual next token, the target's top-k and what stands for each source candidate that has mass p to
+    move.
+
+    What is left of a candidate inside its token is no token of the source's vocabulary, and has no nearest one: its
+    longest beginning stands for it then too.
+    """
+    table = vocabularies.target
+    mapped_V = {"none": _NO_MAP, "piece": vocabularies.map.piece_V, "nearest": vocabularies.map.nearest_V}[joined]
     return TargetCandidates(
         *_target_candidates(
-            source_table.data_N, source.starts_TC, source.lengths_TC,
-            target_table.data_N, target_table.offsets_V1, target_table.sorted_ids_O, target_table.eos_id,
-            next_ids_M, np.exp(next_log_probs_M), top_ids_MK, np.exp(top_log_probs_MK, dtype=np.float32),
+            vocabularies.source.data_N, vocabularies.source.offsets_V1, source.ids_TC, source.starts_TC,
+            source.lengths_TC, p_MC, vocabularies.trie, mapped_V, table.offsets_V1, table.eos_id,
+            target.next_ids_M, np.exp(target.next_log_probs_M), target.top_ids_MK,
+            np.exp(target.top_log_probs_MK, dtype=np.float32),
         )
     )  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True)
-def longest_prefix(x: Array, data_N: Array, offsets_V1: Array, sorted_ids_O: Array) -> int:
-    """The longest token that a byte string begins with, -1 if there is none.
-
-    Tokens that share their first d bytes are a range of the byte-sorted vocabulary; each further byte of x narrows the
-    range by two binary searches, and a token of exactly d bytes stands first in its range.
-    """
-    best, low, high = -1, 0, len(sorted_ids_O)
-    for depth in range(len(x)):
-        low = _bisect(x[depth], depth, data_N, offsets_V1, sorted_ids_O, low, high)
-        high = _bisect(x[depth] + 1, depth, data_N, offsets_V1, sorted_ids_O, low, high)
-        if low == high:
-            break
-        i = sorted_ids_O[low]
-        if offsets_V1[i + 1] - offsets_V1[i] == depth + 1:
-            best = i
-    return best
-
-
-@numba.njit(cache=True, nogil=True)
-def _bisect(byte: int, depth: int, data_N: Array, offsets_V1: Array, sorted_ids_O: Array, low: int, high: int) -> int:
-    """The first place in [low, high) whose token has a byte of at least this value at this depth."""
-    while low < high:
-        middle = (low + high) // 2
-        i = sorted_ids_O[middle]
-        at = offsets_V1[i] + depth
-        if at >= offsets_V1[i + 1] or data_N[at] < byte:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@numba.njit(cache=True, nogil=True)
 def _target_candidates(
     source_data_N: Array,
+    source_offsets_V1: Array,
+    ids_TC: Array,
     starts_TC: Array,
     lengths_TC: Array,
-    data_N: Array,
+    p_MC: Array,
+    trie: Trie,
+    mapped_V: Array,
     offsets_V1: Array,
-    sorted_ids_O: Array,
     eos_id: int,
     next_ids_M: Array,
     next_probs_M: Array,
@@ -88,7 +72,7 @@ def _target_candidates(
     top_probs_MK: Array,
 ) -> tuple[Array, Array]:
     num_M, num_K = top_ids_MK.shape
-    num_V, num_C = len(offsets_V1) - 1, starts_TC.shape[1]
+    num_V, num_C = len(offsets_V1) - 1, ids_TC.shape[1] if len(mapped_V) > 0 else 0
     ids_MY = np.full((num_M, 1 + num_K + num_C), -1, np.int32)
     probs_MY = np.zeros((num_M, 1 + num_K + num_C), np.float32)
     for m in range(num_M):
@@ -102,14 +86,23 @@ def _target_candidates(
                 count += 1
         floor = max(1.0 - head, 1e-6) / num_V
         for c in range(num_C):
-            length = lengths_TC[m, c]
-            i = -1
-            if length == EOS_LENGTH:
-                i = eos_id
-            elif length > 0:
-                start = starts_TC[m, c]
-                i = longest_prefix(source_data_N[start : start + length], data_N, offsets_V1, sorted_ids_O)
-            if i >= 0 and not np.any(ids_MY[m, :count] == i):
+            x = ids_TC[m, c]
+            if p_MC[m, c] <= 0:
+                continue
+            start = starts_TC[m, c]
+            if start == source_offsets_V1[x] or lengths_TC[m, c] == EOS_LENGTH:
+                i = mapped_V[x]
+            else:
+                i, _, _ = walk(trie, source_data_N[start : start + lengths_TC[m, c]])
+            if i >= 0 and not _holds(ids_MY, m, count, i):
                 ids_MY[m, count], probs_MY[m, count] = i, floor
                 count += 1
     return ids_MY, probs_MY
+
+
+@numba.njit(cache=True, nogil=True)
+def _holds(ids_MY: Array, m: int, count: int, i: int) -> bool:
+    for y in range(count):
+        if ids_MY[m, y] == i:
+            return True
+    return False

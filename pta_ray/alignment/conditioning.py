@@ -8,7 +8,9 @@ The source's probability of the text up to boundary b follows from the chain rul
 
     F(b) = sum of log p(source token) over the tokens that end by b  +  log M(r),   M(r) = sum of p(x), x begins with r
 
-and so the source's exact probability of the target's next token, from b to b', is exp(F(b') - F(b)).
+and so the source's exact probability of the target's next token, from b to b', is exp(F(b') - F(b)). M(r) is summed
+over the candidates there are; over a window F telescopes to the source's own log-probability of the text whatever they
+leave out.
 """
 
 from dataclasses import dataclass
@@ -30,8 +32,11 @@ _ORDINARY, _EOS = int(Role.ORDINARY), int(Role.EOS)
 
 @dataclass(frozen=True)
 class SourceCandidates:
-    """The source's candidates at the target's boundaries, as byte strings in the source's table."""
+    """The source's candidates at the target's boundaries, as byte strings in the source's table; the actual token
+    first."""
 
+    ids_TC: npt.NDArray[np.int32]
+    """The tokens; -1 where there is no candidate."""
     starts_TC: npt.NDArray[np.int64]
     """Where a candidate's remaining bytes begin in `ByteTable.data_N`."""
     lengths_TC: npt.NDArray[np.int32]
@@ -90,8 +95,9 @@ def _condition(
     cumulative_S: Array,
     ids_SC: Array,
     probs_SC: Array,
-) -> tuple[Array, Array, Array, Array, Array]:
+) -> tuple[Array, Array, Array, Array, Array, Array]:
     num_T, num_C, num_V = len(ends_T), ids_SC.shape[1], len(roles_V)
+    kept_TC = np.full((num_T, num_C), -1, np.int32)
     starts_TC = np.zeros((num_T, num_C), np.int64)
     lengths_TC = np.zeros((num_T, num_C), np.int32)
     probs_TC = np.zeros((num_T, num_C), np.float32)
@@ -107,26 +113,35 @@ def _condition(
             log_prefix_T[t] = cumulative_S[s]
         if s >= len(ids_SC) or (residue > 0 and ends_T[t] > len(buffer)):
             continue  # the source has read all it was given, or the residue is the end of the document
-        head, retained = 0.0, 0.0
+        retained = 0.0
         for c in range(num_C):
             i, p = ids_SC[s, c], probs_SC[s, c]
             if i < 0 or i >= num_V or (c > 0 and i == ids_SC[s, 0]):
                 continue
-            head += p
             start, length = offsets_V1[i], offsets_V1[i + 1] - offsets_V1[i]
-            if residue == 0:
-                if roles_V[i] == _ORDINARY and length > 0:
-                    starts_TC[t, c], lengths_TC[t, c], probs_TC[t, c] = start, length, p
-                elif roles_V[i] == _EOS:
-                    lengths_TC[t, c], probs_TC[t, c] = EOS_LENGTH, p
-            elif length >= residue and np.all(data_N[start : start + residue] == buffer[begin : begin + residue]):
+            if residue == 0 and roles_V[i] == _EOS:
+                length = EOS_LENGTH
+            elif roles_V[i] != _ORDINARY or not begins(data_N, start, length, buffer, begin, residue):
+                continue
+            else:
                 retained += p
-                if length > residue:
-                    starts_TC[t, c], lengths_TC[t, c], probs_TC[t, c] = start + residue, length - residue, p
+                start, length = start + residue, length - residue
+            if length != 0:
+                kept_TC[t, c], starts_TC[t, c], lengths_TC[t, c], probs_TC[t, c] = i, start, length, p
         if residue > 0 and retained > 0:
             retained_T[t] = retained
             log_prefix_T[t] = cumulative_S[s] + np.log(retained)
-            # The unseen tail is taken to agree with the residue as often as the candidates that were seen.
             for c in range(num_C):
-                probs_TC[t, c] *= head / retained
-    return starts_TC, lengths_TC, probs_TC, retained_T, log_prefix_T
+                probs_TC[t, c] /= retained
+    return kept_TC, starts_TC, lengths_TC, probs_TC, retained_T, log_prefix_T
+
+
+@numba.njit(cache=True, nogil=True)
+def begins(data_N: Array, start: int, length: int, text: Array, begin: int, size: int) -> bool:
+    """Whether a token begins with `size` bytes of the text."""
+    if length < size:
+        return False
+    for i in range(size):
+        if data_N[start + i] != text[begin + i]:
+            return False
+    return True

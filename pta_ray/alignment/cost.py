@@ -1,10 +1,10 @@
 """Transport costs between a source's and the target's candidates, both as byte strings. All lie between 0 and 1.
 
-The end of the document costs nothing to the end of the document and 1 to everything else.
+The end of the document costs nothing to the end of the document and 1 to everything else. A further cost is one more
+function of the same arguments in `COSTS`.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import numba
 import numpy as np
@@ -12,78 +12,151 @@ import numpy.typing as npt
 
 from pta_ray.alignment.candidates import TargetCandidates
 from pta_ray.alignment.conditioning import EOS_LENGTH, Array, SourceCandidates
-from pta_ray.tokenizers.byte_table import ByteTable
+from pta_ray.alignment.edit_distance import MAX_PATTERN, clear, distance, levenshtein, new_masks, prepare
+from pta_ray.alignment.vocabularies import Vocabularies
+
+Cost = Callable[[Vocabularies, SourceCandidates, npt.NDArray[np.float32], TargetCandidates], npt.NDArray[np.float32]]
+"""The cost [M, C, Y] of moving each source candidate's mass p [M, C] to each target candidate; where there is none to
+be moved it is not computed."""
 
 
-def transport_cost(
-    cost: Literal["prefix", "edit"],
-    source_table: ByteTable,
+def prefix_cost(
+    vocabularies: Vocabularies, source: SourceCandidates, p_MC: npt.NDArray[np.float32], target: TargetCandidates
+) -> npt.NDArray[np.float32]:
+    """1 - common prefix / shorter length, so 0 where one string begins with the other."""
+    return _costs(_prefix_row, vocabularies, source, p_MC, target)
+
+
+def edit_cost(
+    vocabularies: Vocabularies, source: SourceCandidates, p_MC: npt.NDArray[np.float32], target: TargetCandidates
+) -> npt.NDArray[np.float32]:
+    """Levenshtein distance / longer length (Zeng et al. 2025, section 3)."""
+    return _costs(_edit_row, vocabularies, source, p_MC, target)
+
+
+def exact_cost(
+    vocabularies: Vocabularies, source: SourceCandidates, p_MC: npt.NDArray[np.float32], target: TargetCandidates
+) -> npt.NDArray[np.float32]:
+    """0 for equal strings, 1 for all others."""
+    return _costs(_exact_row, vocabularies, source, p_MC, target)
+
+
+COSTS: dict[str, Cost] = {"prefix": prefix_cost, "edit": edit_cost, "exact": exact_cost}
+
+
+def _costs(
+    row: Callable[..., None],
+    vocabularies: Vocabularies,
     source: SourceCandidates,
-    target_table: ByteTable,
+    p_MC: npt.NDArray[np.float32],
     target: TargetCandidates,
 ) -> npt.NDArray[np.float32]:
-    """The cost [M, C, Y] of moving each source candidate's mass to each target candidate.
-
-    `prefix`: 1 - common prefix / shorter length, so 0 where one string begins with the other.
-    `edit`: Levenshtein distance / longer length (Zeng et al. 2025, section 3).
-    """
-    kernel = _prefix_cost if cost == "prefix" else _edit_cost
-    result: npt.NDArray[np.float32] = _costs(
-        kernel, source_table.data_N, source.starts_TC, source.lengths_TC,
-        target_table.data_N, target_table.offsets_V1, target_table.eos_id, target.ids_MY,
+    num_M, num_Y = target.ids_MY.shape
+    cost_MCY = np.ones((num_M, source.ids_TC.shape[1], num_Y), np.float32)
+    _fill(
+        row, vocabularies.source.data_N, source.starts_TC, source.lengths_TC, p_MC,
+        vocabularies.target.data_N, vocabularies.target.offsets_V1, vocabularies.target.eos_id, target.ids_MY, cost_MCY,
     )  # fmt: skip
-    return result
-
-
-@numba.njit(cache=True, nogil=True)
-def _costs(
-    kernel: Callable[[Array, Array], float],
-    source_data_N: Array,
-    starts_TC: Array,
-    lengths_TC: Array,
-    data_N: Array,
-    offsets_V1: Array,
-    eos_id: int,
-    ids_MY: Array,
-) -> Array:
-    num_M, num_Y = ids_MY.shape
-    num_C = starts_TC.shape[1]
-    cost_MCY = np.ones((num_M, num_C, num_Y), np.float32)
-    for m in range(num_M):
-        for c in range(num_C):
-            start, length = starts_TC[m, c], lengths_TC[m, c]
-            if length == 0:
-                continue
-            for y in range(num_Y):
-                i = ids_MY[m, y]
-                if i < 0:
-                    continue
-                if length == EOS_LENGTH or i == eos_id:
-                    cost_MCY[m, c, y] = 0.0 if length == EOS_LENGTH and i == eos_id else 1.0
-                else:
-                    cost_MCY[m, c, y] = kernel(
-                        source_data_N[start : start + length], data_N[offsets_V1[i] : offsets_V1[i + 1]]
-                    )
     return cost_MCY
 
 
 @numba.njit(cache=True, nogil=True)
-def _prefix_cost(x: Array, y: Array) -> float:
-    shorter = min(len(x), len(y))
-    common = 0
-    while common < shorter and x[common] == y[common]:
-        common += 1
-    return 1.0 - common / shorter
+def _fill(
+    row: Callable[..., None],
+    source_data_N: Array,
+    starts_TC: Array,
+    lengths_TC: Array,
+    p_MC: Array,
+    data_N: Array,
+    offsets_V1: Array,
+    eos_id: int,
+    ids_MY: Array,
+    cost_MCY: Array,
+) -> None:
+    """Lets `row` compute a source candidate's costs, and sees to the ends of documents itself."""
+    num_M, num_C, num_Y = cost_MCY.shape
+    starts_Y, lengths_Y = np.zeros(num_Y, np.int64), np.zeros(num_Y, np.int64)
+    masks = new_masks()
+    for m in range(num_M):
+        count = 0
+        while count < num_Y and ids_MY[m, count] >= 0:
+            i = ids_MY[m, count]
+            starts_Y[count], lengths_Y[count] = offsets_V1[i], offsets_V1[i + 1] - offsets_V1[i]
+            count += 1
+        for c in range(num_C):
+            if p_MC[m, c] <= 0:
+                continue
+            start, length = starts_TC[m, c], lengths_TC[m, c]
+            if length == EOS_LENGTH:
+                for y in range(count):
+                    cost_MCY[m, c, y] = ids_MY[m, y] != eos_id
+            else:
+                row(source_data_N, start, length, data_N, starts_Y, lengths_Y, count, masks, cost_MCY[m, c])
 
 
 @numba.njit(cache=True, nogil=True)
-def _edit_cost(x: Array, y: Array) -> float:
-    row = np.arange(len(y) + 1)
-    for i in range(len(x)):
-        diagonal = row[0]
-        row[0] = i + 1
-        for j in range(len(y)):
-            substituted = diagonal + (x[i] != y[j])
-            diagonal = row[j + 1]
-            row[j + 1] = min(substituted, row[j] + 1, diagonal + 1)
-    return float(row[len(y)] / max(len(x), len(y)))
+def _common_prefix(source_data_N: Array, start: int, data_N: Array, begin: int, shorter: int) -> int:
+    common = 0
+    while common < shorter and source_data_N[start + common] == data_N[begin + common]:
+        common += 1
+    return common
+
+
+@numba.njit(cache=True, nogil=True)
+def _prefix_row(
+    source_data_N: Array,
+    start: int,
+    length: int,
+    data_N: Array,
+    starts_Y: Array,
+    lengths_Y: Array,
+    count: int,
+    masks: Array,
+    cost_Y: Array,
+) -> None:
+    for y in range(count):
+        shorter = min(length, lengths_Y[y])
+        if shorter > 0:  # the target's end of document stands for no bytes
+            common = _common_prefix(source_data_N, start, data_N, starts_Y[y], shorter)
+            cost_Y[y] = np.float32(1) - np.float32(common) / np.float32(shorter)
+
+
+@numba.njit(cache=True, nogil=True)
+def _exact_row(
+    source_data_N: Array,
+    start: int,
+    length: int,
+    data_N: Array,
+    starts_Y: Array,
+    lengths_Y: Array,
+    count: int,
+    masks: Array,
+    cost_Y: Array,
+) -> None:
+    for y in range(count):
+        if lengths_Y[y] == length and _common_prefix(source_data_N, start, data_N, starts_Y[y], length) == length:
+            cost_Y[y] = 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _edit_row(
+    source_data_N: Array,
+    start: int,
+    length: int,
+    data_N: Array,
+    starts_Y: Array,
+    lengths_Y: Array,
+    count: int,
+    masks: Array,
+    cost_Y: Array,
+) -> None:
+    x = source_data_N[start : start + length]
+    if length <= MAX_PATTERN:
+        prepare(x, masks)
+    for y in range(count):
+        if lengths_Y[y] > 0:
+            token = data_N[starts_Y[y] : starts_Y[y] + lengths_Y[y]]
+            edits = distance(masks, length, token) if length <= MAX_PATTERN else levenshtein(x, token)
+            cost_Y[y] = edits / max(length, lengths_Y[y])
+    if length <= MAX_PATTERN:
+        clear(x, masks)

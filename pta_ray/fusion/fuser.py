@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pta_ray.alignment.align import align
+from pta_ray.alignment.vocabularies import prepare_vocabularies
 from pta_ray.columns import fused_column, read_scores, scores_name, struct_column
 from pta_ray.config import Alignment
 from pta_ray.distributions import Scores, own_distribution
@@ -30,6 +31,7 @@ class Fuser:
         self._settings = settings
         self._names = names
         self._tokenizers = tokenizers
+        self._vocabularies = [prepare_vocabularies(t.table, tokenizers[0].table) for t in tokenizers[1:]]
         self._telemetry = telemetry
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -59,12 +61,12 @@ class Fuser:
                 counts.update(bit_counts(name, domain, score, tokenizer, text))
 
     def _fuse(self, text: bytes, scores: list[Scores], counts: Counter[str]) -> Candidate:
-        best = Candidate(self._names[0], own_distribution(scores[0]))
-        for name, tokenizer, source in zip(self._names[1:], self._tokenizers[1:], scores[1:], strict=True):
-            aligned = align(self._settings, text, tokenizer, source, self._tokenizers[0], scores[0])
-            if aligned is None:
-                counts[f"not_exact/{name}"] += 1
-                continue
+        target, ends_T = scores[0], self._tokenizers[0].boundaries(scores[0].ids_L, text)
+        best = Candidate(self._names[0], own_distribution(target))
+        for i, vocabularies in enumerate(self._vocabularies, start=1):
+            name, ends_S = self._names[i], self._tokenizers[i].boundaries(scores[i].ids_L, text)
+            aligned = align(self._settings, vocabularies, text, scores[i], ends_S, target, ends_T)
+            counts[f"not_exact/{name}"] += ends_S is None or ends_T is None
             counts[f"positions/{name}"] += len(aligned.distribution.confidence_M)
             counts[f"spoken/{name}"] += int((aligned.distribution.confidence_M > 0).sum())
             counts[f"unconverged/{name}"] += aligned.num_unconverged

@@ -1,0 +1,140 @@
+"""Set-valued targets: what a source says as intervals of the target's vocabulary in byte order.
+
+A short source token says that the next bytes begin with x, and not which of the target tokens that begin with x is meant.
+Those are neighbours in `ByteTable.sorted_ids_O`, so they are an interval of places, and a student's mass on them is a
+difference of two cumulative sums.
+
+Mass is asked for once. With y the actual next target token, a source's mass lies at a boundary on sets of target tokens:
+
+    on {y}                                                  the pinned probability of y
+    on I(x) = the tokens that begin with x, or, where       what pinning leaves of candidate x
+              there are none, {the longest token that
+              x begins with}
+
+and the probability of an interval is the mass of all sets within it, P(I) = sum of m(J), J a subset of I (the belief
+function of Shafer 1976, "A mathematical theory of evidence"). So an interval has at least the probability of one inside
+it, intervals apart have 1 together at most, and some distribution over tokens meets all of them at once.
+
+Where all candidates that begin with x have their sets within I(x), P(I(x)) is their sum, as long as none that begins with
+y is among them whose mass the pinned probability holds already. It is a lower bound of "the next bytes begin with x":
+shorter candidates may go on with x too. Along the text itself nothing of that is lost. Where y begins with x, the mass of
+y is within P(I(x)): as a part of the actual source token's own mass, if that token begins with x, and otherwise (x begins
+with it and goes on) as what the chain rule says of the text's own way on, which no other candidate holds.
+
+Shapes: I = 1 + C intervals at a boundary.
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from pta_ray.alignment.conditioning import Array, SourceCandidates
+from pta_ray.alignment.pinning import Pinned
+from pta_ray.alignment.trie import Trie, walk
+from pta_ray.alignment.vocabularies import Vocabularies
+
+
+@dataclass(frozen=True)
+class IntervalTargets:
+    """Distinct, possibly nested intervals per predicting boundary. Empty ones have low = high and probability 0.
+
+    Entry 0 is the actual next token alone. The end of the document has no bytes and no place among the sorted tokens: its
+    mass stays tail, and entry 0 is empty where it comes next. Where the source abstains all entries are empty.
+    """
+
+    low_MI: npt.NDArray[np.int32]
+    """The first place in `ByteTable.sorted_ids_O`."""
+    high_MI: npt.NDArray[np.int32]
+    """The place behind the last."""
+    probs_MI: npt.NDArray[np.float32]
+    """The probability that the next token is one of the interval; nested intervals hold the same mass again."""
+
+
+def interval_targets(
+    vocabularies: Vocabularies, source: SourceCandidates, pinned: Pinned, target_next_ids_M: npt.NDArray[np.int32]
+) -> IntervalTargets:
+    """States a source's distributions as intervals of the target's sorted vocabulary, one per candidate with mass left.
+
+    Args:
+        vocabularies: the source's and the target's.
+        source: from `condition`.
+        pinned: from `pin`.
+        target_next_ids_M: the target tokens that actually follow.
+    """
+    table = vocabularies.target
+    return IntervalTargets(
+        *_interval_targets(
+            vocabularies.source.data_N, source.starts_TC, source.lengths_TC, pinned.actual_M, pinned.rest_MC,
+            pinned.spoken_M, vocabularies.trie, table.data_N, table.offsets_V1, table.sorted_ids_O, target_next_ids_M,
+        )
+    )  # fmt: skip
+
+
+@numba.njit(cache=True, nogil=True)
+def _interval_targets(
+    source_data_N: Array,
+    starts_TC: Array,
+    lengths_TC: Array,
+    actual_M: Array,
+    rest_MC: Array,
+    spoken_M: Array,
+    trie: Trie,
+    data_N: Array,
+    offsets_V1: Array,
+    sorted_ids_O: Array,
+    next_ids_M: Array,
+) -> tuple[Array, Array, Array]:
+    num_M, num_C = rest_MC.shape
+    low_MI = np.zeros((num_M, 1 + num_C), np.int32)
+    high_MI = np.zeros((num_M, 1 + num_C), np.int32)
+    probs_MI = np.zeros((num_M, 1 + num_C), np.float32)
+    masses_I = np.empty(1 + num_C, np.float64)
+    for m in range(num_M):
+        if not spoken_M[m]:
+            continue
+        low_I, high_I = low_MI[m], high_MI[m]
+        masses_I[:] = 0
+        low_I[0], high_I[0] = _place(trie, data_N, offsets_V1, sorted_ids_O, next_ids_M[m])
+        if low_I[0] < high_I[0]:
+            masses_I[0] = actual_M[m]
+        count, beside = 1, 0.0  # the mass of other candidates that only the actual token stands for
+        for c in range(num_C):
+            start, length, mass = starts_TC[m, c], lengths_TC[m, c], rest_MC[m, c]
+            if mass <= 0 or length <= 0:
+                continue
+            token, low, high = walk(trie, source_data_N[start : start + length])
+            if low == high:
+                low, high = _place(trie, data_N, offsets_V1, sorted_ids_O, token)
+            i = 0
+            while i < count and (low_I[i] != low or high_I[i] != high):
+                i += 1
+            if low == high:
+                continue
+            if i == 0:
+                beside += mass
+                continue
+            low_I[i], high_I[i] = low, high
+            masses_I[i] += mass
+            count = max(count, i + 1)
+        probs_MI[m, 0] = masses_I[0]
+        masses_I[0] += beside
+        for i in range(1, count):
+            prob = 0.0
+            for j in range(count):
+                if low_I[i] <= low_I[j] and high_I[j] <= high_I[i]:
+                    prob += masses_I[j]
+            probs_MI[m, i] = prob
+    return low_MI, high_MI, probs_MI
+
+
+@numba.njit(cache=True, nogil=True)
+def _place(trie: Trie, data_N: Array, offsets_V1: Array, sorted_ids_O: Array, token: int) -> tuple[int, int]:
+    """The place of one token as an interval, (0, 0) if it stands for no bytes."""
+    if token < 0 or offsets_V1[token] == offsets_V1[token + 1]:
+        return 0, 0
+    _, place, _ = walk(trie, data_N[offsets_V1[token] : offsets_V1[token + 1]])
+    while sorted_ids_O[place] != token:  # others may have the same bytes
+        place += 1
+    return place, place + 1
