@@ -1,6 +1,9 @@
 """The stream, top to bottom:
 
 read -> window -> score(target, frozen) -> score(sources) -> align, fold -> train shards -> checkpoint -> evaluation
+                                                                       |    ^
+                                                                       v    |
+                                                                    Parquet cache
 """
 
 from collections.abc import Callable
@@ -13,6 +16,7 @@ from ray import train
 from ray.data import ActorPoolStrategy, DataContext, Dataset, ExecutionResources
 from ray.train.torch import TorchTrainer
 
+from pta_ray.cache import Cache
 from pta_ray.columns import scores_name
 from pta_ray.config import Job, ServedModel
 from pta_ray.evaluation.bits_per_byte import BitCounter
@@ -44,12 +48,17 @@ class Run:
 
 def fuse(run: Run) -> None:
     """Streams the text through the models into the target; leaves the fused checkpoint in `run.staging`."""
-    job, placement = run.job, run.placement
-    stream = windows(run, run.text)
-    for i, model in enumerate(job.models):
-        stream = score(run, stream, i, model, run.tokenizers[i], placement.scoring[i], job.alignment.top_k)
-    stream = align_and_fold(run, stream)
-    train_target(run, stream)
+    train_target(run, fused_windows(run))
+
+
+def align(run: Run) -> None:
+    """Streams the text through the models into Parquet files in `run.staging`."""
+    write_cache(run, fused_windows(run))
+
+
+def fuse_from_cache(run: Run, cache: Cache) -> None:
+    """Streams the rows of a cache into the target; leaves the fused checkpoint in `run.staging`."""
+    train_target(run, read_cache(run, cache))
 
 
 def evaluate(run: Run) -> None:
@@ -60,6 +69,15 @@ def evaluate(run: Run) -> None:
     stream = score(run, stream, 0, fused, tokenizer, place, top_k=0)
     stream = _actors(stream, BitCounter, (fused.name, tokenizer, run.telemetry), run.placement.alignment)
     stream.count()
+
+
+def fused_windows(run: Run) -> Dataset:
+    """The text with what the target is to learn from it. Held-out text is measured on the way and ends here."""
+    job, placement = run.job, run.placement
+    stream = windows(run, run.text)
+    for i, model in enumerate(job.models):
+        stream = score(run, stream, i, model, run.tokenizers[i], placement.scoring[i], job.alignment.top_k)
+    return align_and_fold(run, stream)
 
 
 def windows(run: Run, text: ReadPlan) -> Dataset:
@@ -85,6 +103,22 @@ def align_and_fold(run: Run, stream: Dataset) -> Dataset:
     """Replaces what the models say by the fused distribution."""
     names = [model.name for model in run.job.models]
     return _actors(stream, Fuser, (run.job.alignment, names, run.tokenizers, run.telemetry), run.placement.alignment)
+
+
+def write_cache(run: Run, stream: Dataset) -> None:
+    """Writes the fused stream, a file for each of its blocks."""
+    stream.write_parquet(
+        str(run.staging), compression="zstd", ray_remote_args={"num_cpus": run.placement.training.cpus}
+    )
+
+
+def read_cache(run: Run, cache: Cache) -> Dataset:
+    """The fused stream as it was written: the same rows in the same order, a block for each file."""
+    configure_streaming()
+    paths = [str(path) for path in cache.files]
+    return ray.data.read_parquet(
+        paths, partitioning=None, override_num_blocks=len(paths), num_cpus=run.placement.reading.cpus
+    )
 
 
 def train_target(run: Run, stream: Dataset) -> None:

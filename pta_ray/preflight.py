@@ -3,35 +3,64 @@
 import importlib.util
 from pathlib import Path
 
+from pta_ray.cache import Cache, check_settings, open_cache
 from pta_ray.checkpoint import check_model
-from pta_ray.config import Job
+from pta_ray.config import Job, ServedModel, TextSource
 from pta_ray.errors import JobError
 from pta_ray.text.documents import find_pieces
 
 _DISTRIBUTION = {"vllm": "pip install 'pta-ray[cuda]' (or [cpu])", "transformers": "pip install transformers"}
 
 
-def check(job: Job) -> None:
+def check_fuse(job: Job) -> None:
     """Refuses a job that cannot run.
 
     Raises:
         JobError: the output is taken, or a model, an engine or a text is missing; names the field.
     """
-    check_output(job.output)
-    for i, model in enumerate(job.models):
-        field = "target" if i == 0 else f"sources.{i - 1}"
-        check_model(f"{field}.model", model.model)
-        if importlib.util.find_spec(model.engine) is None:
-            raise JobError(f"{field}.engine", f"{model.engine} is not installed: {_DISTRIBUTION[model.engine]}")
-    for section, sources in (("train", job.data.train), ("held_out", job.data.held_out)):
-        for i, source in enumerate(sources):
-            find_pieces(f"data.{section}.{i}", source)
+    _check_output("output", job.output, "--set output=DIR")
+    _check_stream(job)
 
 
-def check_output(output: str) -> None:
-    """Refuses an output directory that holds something."""
+def check_align(job: Job, output: str) -> None:
+    """Refuses a job that cannot run, or whose cache cannot be put where it shall be. Raises as `check_fuse`."""
+    _check_output("--output", output, "--output DIR")
+    _check_stream(job)
+
+
+def check_from_cache(job: Job, directory: str) -> Cache:
+    """Opens a cache, and refuses a job that cannot be trained from it. The sources and the training text, whose part
+    is in the cache, need not be there. Raises as `check_fuse`."""
+    _check_output("output", job.output, "--set output=DIR")
+    cache = open_cache(directory)
+    check_settings(cache, job)
+    _check_model("target", job.target)
+    _check_text("held_out", job.data.held_out)
+    return cache
+
+
+def _check_stream(job: Job) -> None:
+    _check_model("target", job.target)
+    for i, model in enumerate(job.sources):
+        _check_model(f"sources.{i}", model)
+    _check_text("train", job.data.train)
+    _check_text("held_out", job.data.held_out)
+
+
+def _check_model(field: str, model: ServedModel) -> None:
+    check_model(f"{field}.model", model.model)
+    if importlib.util.find_spec(model.engine) is None:
+        raise JobError(f"{field}.engine", f"{model.engine} is not installed: {_DISTRIBUTION[model.engine]}")
+
+
+def _check_text(section: str, sources: list[TextSource]) -> None:
+    for i, source in enumerate(sources):
+        find_pieces(f"data.{section}.{i}", source)
+
+
+def _check_output(field: str, output: str, another: str) -> None:
     path = Path(output)
     if "://" in output:
-        raise JobError("output", f"{output} must be a local directory, shared by all hosts of the cluster")
+        raise JobError(field, f"{output} must be a local directory, shared by all hosts of the cluster")
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise JobError("output", f"{output} already holds a result; remove it, or choose another with --set output=DIR")
+        raise JobError(field, f"{output} already holds a result; remove it, or choose another with {another}")

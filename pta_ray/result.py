@@ -2,7 +2,7 @@
 
 config.json, model*.safetensors, tokenizer*, generation_config.json    loads in transformers and vLLM as it is
 job.yaml        the job with every default filled in
-fusion.json     package versions and the fingerprints of all models
+fusion.json     package versions, the fingerprints of all models, and the cache that was trained from, if one was
 metrics.json    bits per byte, losses, throughput, who won which windows
 fuse.log        what the libraries logged
 """
@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from pta_ray.cache import Cache
 from pta_ray.checkpoint import fingerprint, local_checkpoint
 from pta_ray.config import Job
 from pta_ray.errors import JobError
@@ -59,14 +60,16 @@ def staging_directory(output: Path) -> Iterator[Path]:
     staging.rename(output)
 
 
-def describe(staging: Path, job: Job, bits_per_byte: BitsPerByte, snapshot: Snapshot, seconds: float) -> None:
-    """Writes what made the checkpoint beside it."""
+def describe(
+    staging: Path, job: Job, cache: Cache | None, bits_per_byte: BitsPerByte, snapshot: Snapshot, seconds: float
+) -> None:
+    """Writes what made the checkpoint beside it: the job, and the cache where the rows came from one."""
     settings = job.model_dump(mode="json")
     (staging / "job.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    fusion = {
-        "packages": _versions(),
-        "models": {m.name: {"model": m.model, "sha256": fingerprint(local_checkpoint(m.model))} for m in job.models},
-    }
+    fusion = {"packages": versions(), "models": cache.description.models if cache else fingerprints(job)}
+    if cache:
+        made = cache.description
+        fusion["cache"] = {"directory": str(cache.directory), "num_rows": made.num_rows, "packages": made.packages}
     _write_json(staging / "fusion.json", fusion)
     metrics = {
         "bits_per_byte": bits_per_byte,
@@ -82,7 +85,13 @@ def describe(staging: Path, job: Job, bits_per_byte: BitsPerByte, snapshot: Snap
     _write_json(staging / "metrics.json", metrics)
 
 
-def _versions() -> dict[str, str]:
+def fingerprints(job: Job) -> dict[str, dict[str, str]]:
+    """Where every model lies and the SHA-256 of its files, by name."""
+    return {m.name: {"model": m.model, "sha256": fingerprint(local_checkpoint(m.model))} for m in job.models}
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that decide what a run computes."""
     installed = {}
     for package in _PACKAGES:
         try:

@@ -1,25 +1,40 @@
 """From a job file's settings to a published result: the run around the stream."""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
 from ray.train import TrainingFailedError
 from rich.console import Console
+from rich.table import Table
 
 from pta_ray import pipeline
-from pta_ray.checkpoint import local_checkpoint, max_positions
-from pta_ray.config import Job
+from pta_ray.cache import (
+    Cache,
+    Description,
+    check_target,
+    count_rows,
+    data_files,
+    place_align,
+    place_from_cache,
+    write_description,
+)
+from pta_ray.checkpoint import fingerprint, local_checkpoint, max_positions
+from pta_ray.config import Job, ServedModel
 from pta_ray.errors import JobError, StreamError
 from pta_ray.evaluation.bits_per_byte import from_counts
-from pta_ray.placement import check_fit, place
+from pta_ray.placement import Placement, check_fit, place
 from pta_ray.reports.progress import ProgressDisplay
 from pta_ray.reports.tables import bits_table
-from pta_ray.result import describe, staging_directory
+from pta_ray.result import describe, fingerprints, staging_directory, versions
 from pta_ray.session import noise_to_file, ray_session
-from pta_ray.telemetry import Telemetry
-from pta_ray.text.reading import plan_reads
+from pta_ray.telemetry import Snapshot, Telemetry
+from pta_ray.text.reading import ReadPlan, plan_reads
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 from pta_ray.tokenizers.loading import UnsupportedTokenizerError, load_tokenizer
 
@@ -32,41 +47,140 @@ def run_fuse(job: Job, address: str | None) -> None:
         StreamError: it failed on the way.
     """
     begin = time.monotonic()
-    text = plan_reads(job.data)
-    tokenizers = _load_tokenizers(job)
+    text, tokenizers = plan_reads(job.data), _load_tokenizers(job.models)
     _check_context(job)
+    with _started(job, text, tokenizers, Path(job.output), "fuse.log", partial(place, job), address) as (run, display):
+        display.phase(f"fusing {_sources(job)} into {job.target.name}")
+        pipeline.fuse(run)
+        snapshot = _evaluate_and_describe(run, display, None, begin)
+    _report_fused(job, snapshot, begin)
+
+
+def run_fuse_from_cache(job: Job, address: str | None, cache: Cache) -> None:
+    """Trains a checked job's target from a cache whose settings agree with the job's. Raises as `run_fuse`."""
+    begin = time.monotonic()
+    target = job.target
+    tokenizers = _load_tokenizers([target])
+    check_target(cache, job, fingerprint(local_checkpoint(target.model)), tokenizers[0].table.fingerprint)
+    _check_context(job)
+    text = _plan_held_out(job)
+    placing = partial(place_from_cache, job, cache)
+    with _started(job, text, tokenizers, Path(job.output), "fuse.log", placing, address) as (run, display):
+        run.telemetry.count(cache.description.counts)
+        display.phase(f"fusing {_sources(job)} into {target.name} from {cache.directory}")
+        pipeline.fuse_from_cache(run, cache)
+        _check_all_learned(run, cache)
+        snapshot = _evaluate_and_describe(run, display, cache, begin)
+    _report_fused(job, snapshot, begin)
+
+
+def run_align(job: Job, address: str | None, output: str) -> None:
+    """Runs a checked job up to the fused stream and keeps that as a Parquet cache. Raises as `run_fuse`."""
+    begin = time.monotonic()
+    text, tokenizers = plan_reads(job.data), _load_tokenizers(job.models)
+    _check_context(job)
+    placing = partial(place_align, job, output)
+    with _started(job, text, tokenizers, Path(output), "_align.log", placing, address) as (run, display):
+        display.phase(f"aligning {_sources(job)} with {job.target.name}")
+        pipeline.align(run)
+        snapshot = run.telemetry.snapshot()
+        num_rows = _describe_cache(run, snapshot)
+    _report(snapshot, f"{output} holds {num_rows} fused windows", begin)
+
+
+@contextmanager
+def _started(
+    job: Job,
+    text: ReadPlan,
+    tokenizers: list[ByteTokenizer],
+    output: Path,
+    log: str,
+    placing: Callable[[bool], Placement],
+    address: str | None,
+) -> Iterator[tuple[pipeline.Run, ProgressDisplay]]:
+    """Ray, the display and a staging directory around a stream; what is staged becomes the output when all went well.
+
+    Args:
+        log: the name of the file in the output that takes the libraries' noise.
+        placing: what every stage reserves, without GPUs or with them.
+    """
     with (
-        staging_directory(Path(job.output)) as staging,
-        noise_to_file(staging / "fuse.log") as console,
-        ray_session(address, place(job, has_gpus=False).cpus) as resources,
+        staging_directory(output) as staging,
+        noise_to_file(staging / log) as console,
+        ray_session(address, placing(False).cpus) as resources,
     ):
-        placement = place(job, has_gpus="GPU" in resources)
+        placement = placing("GPU" in resources)
         check_fit(placement, resources.get("CPU", 0), resources.get("GPU", 0))
         telemetry = Telemetry.start()
-        run = pipeline.Run(job, placement, tokenizers, text, staging.resolve(), telemetry)
         with ProgressDisplay(console, telemetry) as display:
             try:
-                display.phase(f"fusing {', '.join(m.name for m in job.sources)} into {job.target.name}")
-                pipeline.fuse(run)
-                if job.data.held_out:
-                    display.phase("measuring bits per byte on the held-out text")
-                    pipeline.evaluate(run)
-                snapshot = telemetry.snapshot()
+                yield pipeline.Run(job, placement, tokenizers, text, staging.resolve(), telemetry), display
             except (TrainingFailedError, RayError) as error:
                 raise _explain(error, staging) from error
-        bits_per_byte = from_counts(snapshot.counts)
-        describe(staging, job, bits_per_byte, snapshot, time.monotonic() - begin)
+
+
+def _evaluate_and_describe(run: pipeline.Run, display: ProgressDisplay, cache: Cache | None, begin: float) -> Snapshot:
+    if run.job.data.held_out:
+        display.phase("measuring bits per byte on the held-out text")
+        pipeline.evaluate(run)
+    snapshot = run.telemetry.snapshot()
+    describe(run.staging, run.job, cache, from_counts(snapshot.counts), snapshot, time.monotonic() - begin)
+    return snapshot
+
+
+def _describe_cache(run: pipeline.Run, snapshot: Snapshot) -> int:
+    """Finishes a cache whose rows are written, and returns how many these are."""
+    num_rows = count_rows(data_files(run.staging))
+    if not num_rows:
+        raise StreamError(f"the training text came to no window at all (log: {run.staging})")
+    description = Description(
+        job=run.job,
+        packages=versions(),
+        models=fingerprints(run.job),
+        target_tokenizer=run.tokenizers[0].table.fingerprint,
+        counts=dict(snapshot.counts),
+        num_set_aside=len(snapshot.set_aside),
+        num_rows=num_rows,
+    )
+    write_description(run.staging, description)
+    return num_rows
+
+
+def _check_all_learned(run: pipeline.Run, cache: Cache) -> None:
+    learned, num_rows = run.telemetry.snapshot().stages["train"].rows, cache.description.num_rows
+    if learned != num_rows:
+        raise StreamError(f"the target learned from {learned} of the {num_rows} windows in {cache.directory}")
+
+
+def _report_fused(job: Job, snapshot: Snapshot, begin: float) -> None:
+    bits_per_byte = from_counts(snapshot.counts)
+    table = bits_table(bits_per_byte, job.target.name) if bits_per_byte else None
+    _report(snapshot, f"{job.output} holds the fused checkpoint", begin, table)
+
+
+def _report(snapshot: Snapshot, outcome: str, begin: float, table: Table | None = None) -> None:
     console = Console()
     for line in snapshot.set_aside[:5]:
         console.print(f"set aside: {line}", highlight=False, soft_wrap=True)
-    if bits_per_byte:
-        console.print(bits_table(bits_per_byte, job.target.name))
-    console.print(f"{job.output} holds the fused checkpoint ({time.monotonic() - begin:.0f} s)", highlight=False)
+    if table:
+        console.print(table)
+    console.print(f"{outcome} ({time.monotonic() - begin:.0f} s)", highlight=False)
 
 
-def _load_tokenizers(job: Job) -> list[ByteTokenizer]:
+def _sources(job: Job) -> str:
+    return ", ".join(model.name for model in job.sources)
+
+
+def _plan_held_out(job: Job) -> ReadPlan:
+    """Reads no training text, which need not be there any more when its rows are in a cache."""
+    plan = plan_reads(job.data.model_copy(update={"train": []}))
+    return replace(plan, train_bytes=1)  # shares of it are divided by, also for held-out windows, which have none
+
+
+def _load_tokenizers(models: list[ServedModel]) -> list[ByteTokenizer]:
+    """Those of the target and of the sources that follow it."""
     tokenizers = []
-    for i, model in enumerate(job.models):
+    for i, model in enumerate(models):
         field = "target.model" if i == 0 else f"sources.{i - 1}.model"
         try:
             tokenizers.append(load_tokenizer(local_checkpoint(model.model), model.trust_remote_code))

@@ -1,8 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from pta_ray.result import staging_directory
+from pta_ray.cache import Cache, Description
+from pta_ray.config import Job
+from pta_ray.result import describe, staging_directory
+from pta_ray.telemetry import Snapshot
 
 
 def test_a_result_appears_in_one_step(tmp_path: Path) -> None:
@@ -29,3 +33,24 @@ def test_a_refused_run_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(JobError), staging_directory(tmp_path / "out"):
         raise JobError("cpus", "too few")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_says_which_models_and_which_cache_made_it(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    models = [{"model": str(tmp_path / "model"), "name": name} for name in ("target", "source")]
+    job = Job.model_validate({"target": models[0], "sources": models[1:], "data": "text"})
+    describe(tmp_path, job, None, {}, Snapshot(), 1.0)
+    direct = json.loads((tmp_path / "fusion.json").read_text())
+    assert set(direct) == {"packages", "models"} and direct["models"].keys() == {"target", "source"}
+    assert direct["models"]["target"]["sha256"] == direct["models"]["source"]["sha256"]
+
+    made = Description(
+        job=job, packages={"ray": "1"}, models={"target": {"sha256": "f00"}}, target_tokenizer="", counts={},
+        num_set_aside=0, num_rows=7,
+    )  # fmt: skip
+    describe(tmp_path, job, Cache(tmp_path / "cache", [], made), {}, Snapshot(), 1.0)
+    later = json.loads((tmp_path / "fusion.json").read_text())
+    assert later["models"] == made.models, "the sources of a cache need not be there any more"
+    assert later["cache"] == {"directory": str(tmp_path / "cache"), "num_rows": 7, "packages": {"ray": "1"}}
+    assert later["packages"] == direct["packages"]
