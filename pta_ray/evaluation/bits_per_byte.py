@@ -23,6 +23,8 @@ def bits_and_bytes(scores: Scores, tokenizer: ByteTokenizer, text: bytes) -> tup
     """
     is_text_M = tokenizer.table.roles_V[scores.next_ids_M] != Role.EOS
     bits = -float(scores.next_log_probs_M[is_text_M].sum(dtype="float64")) / math.log(2)
+    if not is_text_M.any():
+        return 0.0, 0  # it began none of the text
     ends_L = tokenizer.boundaries(scores.ids_L, text)
     return bits, len(text) if ends_L is None else min(int(ends_L[-1]), len(text))
 

@@ -1,8 +1,10 @@
 """The scoring stage: a batch of windows in, the same batch with what one model says about it out."""
 
+import ctypes
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from pta_ray.checkpoint import local_checkpoint, max_positions
@@ -45,14 +47,26 @@ class Scorer:
         with self._telemetry.timed(self._task.stage) as work:
             texts = [text.decode() for text in batch.column("text").to_pylist()]
             ends = batch.column("ends_document").to_pylist()
-            sequences = [
-                tokenizer.sequence(ids, end, self._engine.max_tokens)
-                for ids, end in zip(tokenizer.encode(texts), ends, strict=True)
-            ]
+            sequences = [self._sequence(ids, end) for ids, end in zip(tokenizer.encode(texts), ends, strict=True)]
             scores = self._engine.score(sequences, self._task.top_k)
             work.done(rows=len(texts), tokens=sum(map(len, sequences)))
+            _return_memory()
         masked = [_without_padded_head(s, tokenizer.table.size) for s in scores]
         return batch.append_column(self._task.column, scores_column(masked))
+
+    def _sequence(self, ids: npt.NDArray[np.int32], ends_document: bool) -> npt.NDArray[np.int32]:
+        """What the engine reads. Where a sequence is cut can be told from its bytes; one whose tokens do not spell the
+        text is not begun if it does not fit, and its source says nothing about the window."""
+        tokenizer, max_tokens = self._task.tokenizer, self._engine.max_tokens
+        whole = tokenizer.sequence(ids, ends_document, len(ids) + 2)
+        return whole[: max_tokens if tokenizer.exact or len(whole) <= max_tokens else 1]
+
+
+def _return_memory() -> None:
+    """Gives what the engine has freed back to the system; the C library keeps it, and fragments it, otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def _without_padded_head(scores: Scores, vocabulary_size: int) -> Scores:
