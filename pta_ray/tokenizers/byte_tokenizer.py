@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from pta_ray.tokenizers.byte_table import ByteTable, Role
-
-_SPACE = 32
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,9 @@ class ByteTokenizer:
         dummy prefix), so that the space is one more byte that the model has to predict. EOS ends one past the text.
         A truncated sequence spells a prefix of the text.
         """
+        # Not at the top: vLLM cannot start in a process that has loaded numba's compiler.
+        from pta_ray.tokenizers.spelling import spell
+
         table, text_N = self.table, np.frombuffer(text, np.uint8)
         body = sequence_L[1:]
         has_end = bool(body.size) and table.roles_V[body[-1]] == Role.EOS
@@ -57,7 +57,7 @@ class ByteTokenizer:
         ends_L = np.zeros(len(sequence_L), np.int64)
         for first in (0, -1) if self.adds_space else (0,):
             ends_L[0] = first
-            if _spell(table.data_N, table.offsets_V1, table.roles_V, spelling, text_N, ends_L):
+            if spell(table.data_N, table.offsets_V1, table.roles_V, spelling, text_N, ends_L):
                 break
         else:
             return None
@@ -69,29 +69,3 @@ class ByteTokenizer:
                 return None  # EOS amid the text, or text that the tokenizer dropped
             ends_L[-1] = end + 1
         return ends_L
-
-
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _spell(
-    data_N: npt.NDArray[np.uint8],
-    offsets_V1: npt.NDArray[np.int64],
-    roles_V: npt.NDArray[np.uint8],
-    ids_L: npt.NDArray[np.int32],
-    text_N: npt.NDArray[np.uint8],
-    ends_L: npt.NDArray[np.int64],
-) -> bool:
-    """Follows a text from offset `ends_L[0]` on, where offset -1 is a space before it, and fills in `ends_L`.
-
-    False at the first byte that differs, or at a token that stands for no bytes, such as the unknown token.
-    """
-    at = ends_L[0]
-    for n in range(len(ids_L)):
-        i = ids_L[n]
-        if roles_V[i] != 0:
-            return False
-        for byte in data_N[offsets_V1[i] : offsets_V1[i + 1]]:
-            if at >= len(text_N) or byte != (text_N[at] if at >= 0 else _SPACE):
-                return False
-            at += 1
-        ends_L[n + 1] = at
-    return True

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import ot
 import torch
 
-import pta_ray.alignment as alignment
+from pta_ray import alignment
 from pta_ray.alignment.align import align
 from pta_ray.alignment.candidates import target_candidates
 from pta_ray.alignment.conditioning import condition
