@@ -31,8 +31,8 @@ class Placement:
 
     @property
     def stages(self) -> list[Actors]:
-        """Every stage, in the order of the stream."""
-        return [self.reading, *self.scoring, self.alignment, self.training]
+        """Every stage that has actors, in the order of the stream."""
+        return [a for a in (self.reading, *self.scoring, self.alignment, self.training) if a.count]
 
     @property
     def cpus(self) -> float:

@@ -9,6 +9,7 @@ fuse.log        what the libraries logged
 
 import importlib.metadata
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from pta_ray.checkpoint import fingerprint, local_checkpoint
 from pta_ray.config import Job
 from pta_ray.errors import JobError
 from pta_ray.evaluation.bits_per_byte import BitsPerByte
+from pta_ray.evaluation.fidelity import fidelity_from_counts
 from pta_ray.telemetry import Snapshot
 
 _PACKAGES = (
@@ -73,6 +75,11 @@ def describe(
     _write_json(staging / "fusion.json", fusion)
     metrics = {
         "bits_per_byte": bits_per_byte,
+        "alignment": {
+            # What was asked of no position is not a number, which JSON has no word for.
+            source: {name: None if math.isnan(figure) else figure for name, figure in found.figures.items()}
+            for source, found in fidelity_from_counts(snapshot.counts).items()
+        },
         "seconds": seconds,
         "stages": {
             name: {**asdict(stage), "tokens_per_second": stage.tokens_per_second}

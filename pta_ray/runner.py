@@ -1,9 +1,8 @@
 """From a job file's settings to a published result: the run around the stream."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,9 +27,10 @@ from pta_ray.checkpoint import fingerprint, local_checkpoint, max_positions
 from pta_ray.config import Job, ServedModel
 from pta_ray.errors import JobError, StreamError
 from pta_ray.evaluation.bits_per_byte import from_counts
+from pta_ray.evaluation.fidelity import fidelity_from_counts
 from pta_ray.placement import Placement, check_fit, place
 from pta_ray.reports.progress import ProgressDisplay
-from pta_ray.reports.tables import bits_table
+from pta_ray.reports.tables import bits_table, fidelity_table
 from pta_ray.result import describe, fingerprints, staging_directory, versions
 from pta_ray.session import noise_to_file, ray_session
 from pta_ray.telemetry import Snapshot, Telemetry
@@ -154,16 +154,15 @@ def _check_all_learned(run: pipeline.Run, cache: Cache) -> None:
 
 def _report_fused(job: Job, snapshot: Snapshot, begin: float) -> None:
     bits_per_byte = from_counts(snapshot.counts)
-    table = bits_table(bits_per_byte, job.target.name) if bits_per_byte else None
-    _report(snapshot, f"{job.output} holds the fused checkpoint", begin, table)
+    tables = [bits_table(bits_per_byte, job.target.name)] if bits_per_byte else []
+    _report(snapshot, f"{job.output} holds the fused checkpoint", begin, tables)
 
 
-def _report(snapshot: Snapshot, outcome: str, begin: float, table: Table | None = None) -> None:
+def _report(snapshot: Snapshot, outcome: str, begin: float, tables: Iterable[Table] = ()) -> None:
     console = Console()
     for line in snapshot.set_aside[:5]:
         console.print(f"set aside: {line}", highlight=False, soft_wrap=True)
-    if table:
-        console.print(table)
+    console.print(fidelity_table(fidelity_from_counts(snapshot.counts)), *tables, sep="\n")
     console.print(f"{outcome} ({time.monotonic() - begin:.0f} s)", highlight=False)
 
 
@@ -173,8 +172,7 @@ def _sources(job: Job) -> str:
 
 def _plan_held_out(job: Job) -> ReadPlan:
     """Reads no training text, which need not be there any more when its rows are in a cache."""
-    plan = plan_reads(job.data.model_copy(update={"train": []}))
-    return replace(plan, train_bytes=1)  # shares of it are divided by, also for held-out windows, which have none
+    return plan_reads(job.data.model_copy(update={"train": []}))
 
 
 def _load_tokenizers(models: list[ServedModel]) -> list[ByteTokenizer]:

@@ -26,9 +26,14 @@ def _table(tokens: list[bytes], eos_id: int) -> ByteTable:
     return ByteTable(np.frombuffer(b"".join(tokens), np.uint8), offsets_V1, roles_V)
 
 
+def sentencepiece_processor() -> sentencepiece.SentencePieceProcessor:
+    """The first Mistral tokenizer: 32,000 entries, SentencePiece with byte fallback, much like Llama 2's."""
+    return sentencepiece.SentencePieceProcessor(model_file=str(_data("tokenizer.model.v1")))
+
+
 def sentencepiece_table() -> ByteTable:
-    """The first Mistral tokenizer: 32,000 entries, SentencePiece with byte fallback."""
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(_data("tokenizer.model.v1")))
+    """Its bytes and roles."""
+    processor = sentencepiece_processor()
     tokens = []
     for i in range(processor.vocab_size()):
         piece = processor.id_to_piece(i)

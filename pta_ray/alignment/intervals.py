@@ -107,11 +107,11 @@ def _interval_targets(
             token, low, high = walk(trie, source_data_N[start : start + length])
             if low == high:
                 low, high = _place(trie, data_N, offsets_V1, sorted_ids_O, token)
+            if low == high:
+                continue
             i = 0
             while i < count and (low_I[i] != low or high_I[i] != high):
                 i += 1
-            if low == high:
-                continue
             if i == 0:
                 beside += mass
                 continue

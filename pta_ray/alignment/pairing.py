@@ -8,27 +8,42 @@ minimum-edit-cost programme of Zeng et al. 2025 (arXiv 2509.17276), over source 
 
     f(k, j) = c(B_k, A_j) + min{ f(k-1, j), f(k, j-1), f(k-1, j-1) },
 
-c the edit distance of the tokens' bytes without the spaces around them. Each diagonal step of the best path closes a
+c the edit distance of the tokens' bytes without their spaces. Each diagonal step of the best path closes a
 group.
 
 Shapes: P paired boundaries; K and J tokens of source and target without start token and EOS.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from pta_ray.alignment.edit_distance import MAX_PATTERN, clear, distance, levenshtein, new_masks, prepare
 from pta_ray.tokenizers.byte_table import ByteTable, Role
 
 Array = npt.NDArray[Any]
 
-_UNKNOWN = 256
-"""In place of the bytes of a token that stands for none, such as the unknown token: differs from everything."""
+_UNKNOWN, _UNKNOWN_TOO = 0xFF, 0xFE
+"""In place of the bytes of a token that stands for none, such as the unknown token, on either side: no text holds such
+bytes, so it differs from everything."""
 _SPACE = 32
 _DIAGONAL, _UP, _LEFT = 0, 1, 2
 _FAR = np.iinfo(np.int64).max // 2
+
+
+class _Side(NamedTuple):
+    """One tokenization of a text, with its boundaries; those that differ in spaces alone are at one offset."""
+
+    letters_N: Array
+    """The bytes that are no spaces."""
+    ends_K: Array
+    """Boundaries as offsets in the letters, the first at 0."""
+    behind_K: Array
+    """Spaces between a boundary and the letter before it."""
+    ahead_K: Array
+    """Spaces between a boundary and the letter behind it."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -80,10 +95,11 @@ def _pair(source: ByteTable, ids_S: Array, target: ByteTable, ids_T: Array, band
         for table, body in ((source, body_S), (target, body_T))
     ]
     # Paths of equal cost are told apart by the order of the two sides, so that order must not be the caller's.
-    swapped = _rank(*sides[0]) > _rank(*sides[1])
+    swapped = _rank(sides[0]) > _rank(sides[1])
     if swapped:
         sides.reverse()
-    pairs_P2 = _pairs(*sides[0], *sides[1], max(band, 1), whole)
+    sides[1].letters_N[sides[1].letters_N == _UNKNOWN] = _UNKNOWN_TOO
+    pairs_P2 = _pairs(*sides, max(band, 1), whole)
     s, t = pairs_P2.T[::-1] if swapped else pairs_P2.T
     last_T[t] = s
     return last_T
@@ -94,55 +110,57 @@ def _without_ends(table: ByteTable, ids_L: Array) -> Array:
     return body[:-1] if len(body) and table.roles_V[body[-1]] == Role.EOS else body
 
 
-def _rank(bytes_N: Array, ends_L: Array) -> tuple[int, bytes, bytes]:
-    return len(ends_L), bytes_N.tobytes(), ends_L.tobytes()
+def _rank(side: _Side) -> tuple[int, bytes, bytes]:
+    return len(side.ends_K), side.letters_N.tobytes(), side.ends_K.tobytes()
 
 
 @numba.njit(cache=True, nogil=True)
-def _spelt(data_N: Array, offsets_V1: Array, roles_V: Array, ids_L: Array) -> tuple[Array, Array]:
-    """The bytes of a sequence without the spaces around its tokens, and its boundaries in them, the first at 0."""
+def _spelt(data_N: Array, offsets_V1: Array, roles_V: Array, ids_L: Array) -> _Side:
+    """What a sequence spells, without start token and EOS."""
     size = 0
     for i in ids_L:
         size += max(offsets_V1[i + 1] - offsets_V1[i], 1)
-    bytes_N = np.empty(size, np.int16)
-    ends_L = np.zeros(len(ids_L) + 1, np.int64)
+    letters_N = np.empty(size, np.uint8)
+    spaces_N1 = np.zeros(size + 1, np.int64)  # before each letter, and in all
+    ends_K, spaces_K = np.zeros(len(ids_L) + 1, np.int64), np.zeros(len(ids_L) + 1, np.int64)
     n = 0
     for k in range(len(ids_L)):
-        begin, end = offsets_V1[ids_L[k]], offsets_V1[ids_L[k] + 1]
-        if roles_V[ids_L[k]] != 0:
-            bytes_N[n] = _UNKNOWN
-            n += 1
-        while begin < end and data_N[begin] == _SPACE:
-            begin += 1
-        while begin < end and data_N[end - 1] == _SPACE:
-            end -= 1
-        for i in range(begin, end):
-            bytes_N[n] = data_N[i]
-            n += 1
-        ends_L[k + 1] = n
-    return bytes_N[:n], ends_L
+        i = ids_L[k]
+        token = data_N[offsets_V1[i] : offsets_V1[i + 1]] if roles_V[i] == 0 else np.full(1, _UNKNOWN, np.uint8)
+        for byte in token:
+            if byte == _SPACE:
+                spaces_N1[n] += 1
+            else:
+                letters_N[n] = byte
+                n += 1
+                spaces_N1[n] = spaces_N1[n - 1]
+        ends_K[k + 1], spaces_K[k + 1] = n, spaces_N1[n]
+    behind_K = spaces_K - np.where(ends_K > 0, spaces_N1[np.maximum(ends_K - 1, 0)], 0)
+    return _Side(letters_N[:n], ends_K, behind_K, spaces_N1[ends_K] - spaces_K)
 
 
 @numba.njit(cache=True, nogil=True)
-def _pairs(x_N: Array, ends_K: Array, y_N: Array, ends_J: Array, band: int, whole: bool) -> Array:
+def _pairs(x: _Side, y: _Side, band: int, whole: bool) -> Array:
     """Boundaries [P, 2] of both sides that close a group, behind the common start."""
-    last = np.array([[len(ends_K) - 1, len(ends_J) - 1]])
+    last = np.array([[len(x.ends_K) - 1, len(y.ends_K) - 1]])
     if last.min() == 0:
         return last[:0]
     if whole:
-        everything: Array = np.concatenate((_programme(x_N, ends_K, y_N, ends_J, band), last))
+        everything: Array = np.concatenate((_programme(x.letters_N, x.ends_K, y.letters_N, y.ends_K, band), last))
         return everything
-    shorter = min(len(x_N), len(y_N))
-    head = _agreement(x_N, y_N)
-    before: Array = _walk(ends_K, ends_J, 1, 1, 0, head)
+    length_x, length_y = len(x.letters_N), len(y.letters_N)
+    shorter = min(length_x, length_y)
+    head = _agreement(x.letters_N, y.letters_N)
+    before: Array = _walk(x, y, 1, 1, 0, head)
     if head == shorter or (len(before) and (before[-1] == last[0]).any()):
         return before  # they agree as far as both go
     k, j = (before[-1, 0], before[-1, 1]) if len(before) else (0, 0)
-    tail = min(_agreement(x_N[::-1], y_N[::-1]), shorter - head)
-    next_k = max(k + 1, np.searchsorted(ends_K, len(x_N) - tail))
-    next_j = max(j + 1, np.searchsorted(ends_J, len(y_N) - tail))
-    after = _walk(ends_K, ends_J, next_k, next_j, len(y_N) - len(x_N), len(x_N))
-    between = _programme(x_N, ends_K[k : after[0, 0] + 1], y_N, ends_J[j : after[0, 1] + 1], band)
+    tail = min(_agreement(x.letters_N[::-1], y.letters_N[::-1]), shorter - head)
+    next_k = max(k + 1, np.searchsorted(x.ends_K, length_x - tail))
+    next_j = max(j + 1, np.searchsorted(y.ends_K, length_y - tail))
+    after = _walk(x, y, next_k, next_j, length_y - length_x, length_x)
+    ends_K, ends_J = x.ends_K[k : after[0, 0] + 1], y.ends_K[j : after[0, 1] + 1]
+    between = _programme(x.letters_N, ends_K, y.letters_N, ends_J, band)
     between[:, 0] += k
     between[:, 1] += j
     pairs: Array = np.concatenate((before, between, after))
@@ -153,22 +171,28 @@ def _pairs(x_N: Array, ends_K: Array, y_N: Array, ends_J: Array, band: int, whol
 def _agreement(x_N: Array, y_N: Array) -> int:
     """Bytes that two strings begin with in common."""
     n = 0
-    while n < min(len(x_N), len(y_N)) and x_N[n] == y_N[n] and x_N[n] != _UNKNOWN:
+    while n < min(len(x_N), len(y_N)) and x_N[n] == y_N[n]:
         n += 1
     return n
 
 
 @numba.njit(cache=True, nogil=True)
-def _walk(ends_K: Array, ends_J: Array, k: int, j: int, shift: int, limit: int) -> Array:
-    """Pairs of boundaries at equal offsets, y's being `shift` further on, up to offset `limit` of x."""
-    pairs = np.empty((min(len(ends_K), len(ends_J)), 2), np.int64)
+def _walk(x: _Side, y: _Side, k: int, j: int, shift: int, limit: int) -> Array:
+    """Pairs of boundaries, from k and j on, at equal offsets, y's being `shift` further on, up to offset `limit` of x.
+
+    Of boundaries that differ in spaces alone, those are pairs that have as many spaces ahead of them, or that both
+    follow a letter: one side may have dropped spaces, or added some of its own.
+    """
+    pairs = np.empty((min(len(x.ends_K), len(y.ends_K)), 2), np.int64)
     size = 0
-    while k < len(ends_K) and j < len(ends_J) and ends_K[k] <= limit:
-        ahead = ends_K[k] + shift - ends_J[j]
-        if ahead == 0:
+    while k < len(x.ends_K) and j < len(y.ends_K) and x.ends_K[k] <= limit:
+        lead = x.ends_K[k] + shift - y.ends_K[j]
+        if lead == 0 and x.behind_K[k] + y.behind_K[j] > 0:
+            lead = y.ahead_K[j] - x.ahead_K[k]
+        if lead == 0:
             pairs[size] = k, j
             size += 1
-        k, j = k + (ahead <= 0), j + (ahead >= 0)
+        k, j = k + (lead <= 0), j + (lead >= 0)
     return pairs[:size]
 
 
@@ -211,10 +235,13 @@ def _fill(x_N: Array, ends_K: Array, y_N: Array, ends_J: Array, lows_K: Array, h
     starts_K[1:] = np.cumsum(highs_K - lows_K + 1)
     steps = np.zeros(starts_K[-1], np.uint8)
     totals_J, above_J = np.full(num_J, _FAR), np.full(num_J, _FAR)
-    scratch = np.empty(np.diff(ends_J).max() + 1, np.int64)
+    masks = new_masks()
     for k in range(num_K):
         above_J, totals_J = totals_J, above_J
         x = x_N[ends_K[k] : ends_K[k + 1]]
+        is_pattern = 0 < len(x) <= MAX_PATTERN
+        if is_pattern:
+            prepare(x, masks)
         for j in range(lows_K[k], highs_K[k] + 1):
             # Outside the previous row's window are totals of older rows.
             up = above_J[j] if k > 0 and lows_K[k - 1] <= j <= highs_K[k - 1] else _FAR
@@ -228,7 +255,10 @@ def _fill(x_N: Array, ends_K: Array, y_N: Array, ends_J: Array, lows_K: Array, h
             if k == 0 and j == 0:
                 best = 0
             steps[starts_K[k] + j - lows_K[k]] = step
-            totals_J[j] = best + _edit_distance(x, y_N[ends_J[j] : ends_J[j + 1]], scratch)
+            y = y_N[ends_J[j] : ends_J[j + 1]]
+            totals_J[j] = best + (distance(masks, len(x), y) if is_pattern else levenshtein(x, y))
+        if is_pattern:
+            clear(x, masks)
     return steps, starts_K
 
 
@@ -246,20 +276,3 @@ def _trace(steps: Array, starts_K: Array, lows_K: Array, highs_K: Array, num_J: 
             pairs[first] = k, j
         k, j = k - (step != _LEFT), j - (step != _UP)
     return pairs[first:], at_edge
-
-
-@numba.njit(cache=True, nogil=True)
-def _edit_distance(x: Array, y: Array, scratch: Array) -> int:
-    """Levenshtein's distance; `scratch` has room for len(y) + 1 entries."""
-    if len(x) == len(y) and len(x) == _agreement(x, y):
-        return 0
-    row = scratch[: len(y) + 1]
-    row[:] = np.arange(len(y) + 1)
-    for i in range(len(x)):
-        diagonal = row[0]
-        row[0] = i + 1
-        for n in range(len(y)):
-            substituted = diagonal + (x[i] != y[n] or x[i] == _UNKNOWN)
-            diagonal = row[n + 1]
-            row[n + 1] = min(substituted, row[n] + 1, diagonal + 1)
-    return int(row[len(y)])

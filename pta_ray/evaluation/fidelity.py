@@ -6,7 +6,9 @@ bytes are unknown.
 """
 
 import math
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +47,12 @@ class Fidelity:
 
     def __add__(self, other: "Fidelity") -> "Fidelity":
         return Fidelity(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """All of the figures below, by name."""
+        names = ("coverage", "information_kept", "next_byte_divergence_bits", "next_byte_agreement")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def coverage(self) -> float:
@@ -158,6 +166,22 @@ def information_bits(source: SourceCandidates, table: ByteTable, aligned: Sparse
     share_M = np.maximum(1 - probs_MK.sum(1), MASS_FLOOR) / unnamed_M
     actual_M = np.where(probs_MK[:, 0] > 0, probs_MK[:, 0], share_M)
     return float(source_bits), float(-np.log2(actual_M).sum())
+
+
+def fidelity_counts(source: str, fidelity: Fidelity) -> dict[str, float]:
+    """A source's fidelity as counters that can be added up by telemetry."""
+    return {f"fidelity/{source}/{field}": value for field, value in asdict(fidelity).items()}
+
+
+def fidelity_from_counts(counts: Mapping[str, float]) -> dict[str, Fidelity]:
+    """The fidelity of every source that has been counted."""
+    sums: dict[str, dict[str, Any]] = {}
+    for key, value in counts.items():
+        kind, _, place = key.partition("/")
+        if kind == "fidelity":
+            source, field = place.rsplit("/", 1)
+            sums.setdefault(source, {})[field] = value
+    return {source: Fidelity(**fields) for source, fields in sums.items()}
 
 
 def _sums_by_outcome(

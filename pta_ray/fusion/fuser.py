@@ -16,6 +16,7 @@ from pta_ray.columns import fused_column, read_scores, scores_name, struct_colum
 from pta_ray.config import Alignment
 from pta_ray.distributions import Scores, own_distribution
 from pta_ray.evaluation.bits_per_byte import bit_counts
+from pta_ray.evaluation.fidelity import fidelity_counts, measure_fidelity
 from pta_ray.fusion.min_ce import Candidate, better
 from pta_ray.telemetry import Telemetry
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
@@ -45,7 +46,7 @@ class Fuser:
             scores = self._scores(batch)
             winners = []
             for row, (text, domain) in enumerate(_texts_and_domains(batch)):
-                winner = self._fuse(text, [s[row] for s in scores], counts)
+                winner = self._fuse(text, [s[row] for s in scores], row == 0, counts)
                 winners.append(winner)
                 counts[f"won/{domain}/{winner.name}"] += 1
         target_ids = [s.ids_L for s in scores[0]]
@@ -60,7 +61,8 @@ class Fuser:
             for (text, domain), score in zip(_texts_and_domains(batch), scores, strict=True):
                 counts.update(bit_counts(name, domain, score, tokenizer, text))
 
-    def _fuse(self, text: bytes, scores: list[Scores], counts: Counter[str]) -> Candidate:
+    def _fuse(self, text: bytes, scores: list[Scores], is_sample: bool, counts: Counter[str]) -> Candidate:
+        """The best candidate for a window. Fidelity, which takes longer than alignment, is measured on samples."""
         target, ends_T = scores[0], self._tokenizers[0].boundaries(scores[0].ids_L, text)
         best = Candidate(self._names[0], own_distribution(target))
         for i, vocabularies in enumerate(self._vocabularies, start=1):
@@ -70,6 +72,9 @@ class Fuser:
             counts[f"positions/{name}"] += len(aligned.distribution.confidence_M)
             counts[f"spoken/{name}"] += int((aligned.distribution.confidence_M > 0).sum())
             counts[f"unconverged/{name}"] += aligned.num_unconverged
+            if is_sample:
+                found = measure_fidelity(vocabularies.source, aligned.source, vocabularies.target, aligned.distribution)
+                counts.update(fidelity_counts(name, found))
             best = better(best, Candidate(name, aligned.distribution))
         return best
 

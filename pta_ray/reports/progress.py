@@ -62,21 +62,23 @@ class ProgressDisplay:
             stages.add_column(heading, justify="right")
         for name, stage in snapshot.stages.items():
             stages.add_row(name, f"{stage.rows:,}", f"{stage.tokens:,}", f"{stage.tokens_per_second:,.0f}")
-        bar = ProgressBar(total=1.0, completed=snapshot.training.get("progress", 0.0), width=50)
-        return Group(Text(self._phase), stages, bar, Text(training_line(snapshot)))
+        parts: list[RenderableType] = [Text(self._phase), stages, Text(training_line(snapshot))]
+        if snapshot.training:
+            parts.insert(2, ProgressBar(total=1.0, completed=snapshot.training["progress"], width=50))
+        return Group(*parts)
 
 
 def one_line(snapshot: Snapshot) -> str:
     """All of a snapshot for a log file."""
     stages = [f"{name} {stage.tokens_per_second:,.0f} tok/s" for name, stage in snapshot.stages.items()]
-    return " | ".join([training_line(snapshot), *stages])
+    return " | ".join(filter(None, [training_line(snapshot), *stages]))
 
 
 def training_line(snapshot: Snapshot) -> str:
-    """Step, loss and time left."""
+    """Step, loss and time left, if the target is trained already."""
     training = snapshot.training
     if not training:
-        return "engines start"
+        return "" if snapshot.stages else "engines start"
     progress, stage = min(training["progress"], 1.0), snapshot.stages.get("train")
     left = (time.time() - stage.first) * (1 - progress) / max(progress, 1e-9) if stage else 0.0
     losses = f"loss {training['loss']:.3f} (clm {training['clm']:.3f}, fused {training['fused']:.3f})"

@@ -1,9 +1,17 @@
 """Tables for the terminal."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 
-from pta_ray.evaluation.bits_per_byte import BitsPerByte
 from pta_ray.placement import Placement
+
+if TYPE_CHECKING:  # both import numba or pyarrow, and a dry run answers at once
+    from pta_ray.evaluation.bits_per_byte import BitsPerByte
+    from pta_ray.evaluation.fidelity import Fidelity
 
 
 def placement_table(placement: Placement) -> Table:
@@ -33,4 +41,15 @@ def bits_table(bits_per_byte: BitsPerByte, target: str) -> Table:
         values = bits_per_byte[name]
         cells = [f"[bold]{v:.3f}[/bold]" if v == best[d] else f"{v:.3f}" for d, v in values.items()]
         table.add_row(labels.get(name, f"source {name}"), *cells, f"{sum(values.values()) / len(values):.3f}")
+    return table
+
+
+def fidelity_table(fidelity: Mapping[str, Fidelity]) -> Table:
+    """What the alignment kept of each source, on the windows it was measured on."""
+    table = Table(title="alignment, on a sample of the windows", title_justify="left")
+    table.add_column("source")
+    for heading in ("coverage", "information kept", "next-byte divergence, bits", "same next byte"):
+        table.add_column(heading, justify="right")
+    for name, found in fidelity.items():
+        table.add_row(name, *(f"{figure:.3f}" for figure in found.figures.values()))
     return table

@@ -99,12 +99,12 @@ class WindowReader:
         if document.problem:
             self._telemetry.set_aside(document.document_id, document.problem)
             return
-        num_bytes = max(len(document.text.encode()), 1)
+        # Held-out text has no part in the training, and no training text is planned where a cache is trained from.
+        per_byte = 0.0 if held_out else document.size / self._plan.train_bytes / max(len(document.text.encode()), 1)
         domain = piece.source.domain
         for window in cut(document.text, self._tokenizer, self._max_tokens):
-            share = document.size / self._plan.train_bytes * len(window.text) / num_bytes
             window_id = f"{domain}/{document.document_id}:{window.start}"
-            yield window_id, domain, window.text, window.ends_document, 0.0 if held_out else share, held_out
+            yield window_id, domain, window.text, window.ends_document, per_byte * len(window.text), held_out
 
 
 def _table(rows: list[_Row], rng: np.random.Generator) -> pa.Table:

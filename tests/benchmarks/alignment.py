@@ -22,6 +22,7 @@ from pta_ray.alignment.candidates import target_candidates
 from pta_ray.alignment.conditioning import condition
 from pta_ray.alignment.cost import COSTS
 from pta_ray.alignment.pairing import pair_boundaries
+from pta_ray.alignment.pinning import pin
 from pta_ray.alignment.transport import transport
 from pta_ray.alignment.vocabularies import Vocabularies, prepare_vocabularies
 from pta_ray.config import Alignment
@@ -31,6 +32,7 @@ from pta_ray.tokenizers.byte_table import Role
 from tests.benchmarks.vocabulary_map import measure as measure_vocabulary_map
 from tests.fixtures.load import Fixture, load_fixture
 from tests.oracles.textbook import textbook_align
+from tests.real_vocabularies import sentencepiece_processor, sentencepiece_table
 
 SOURCE, TARGET = "smollm2", "target"
 METHODS = ("pta", "pta-paper", "mined", "exact")
@@ -200,11 +202,22 @@ def length_exponent(fixture: Fixture, vocabularies: Vocabularies) -> float:
 
 
 def coverage(fixture: Fixture) -> dict[str, float]:
-    """Per language the share of target boundaries with a distribution of the source's."""
-    found: dict[str, Fidelity] = {}
-    for window, fidelity in zip(fixture.windows, fidelities(fixture, SOURCE, TARGET, "pta"), strict=True):
-        found[window.language] = found.get(window.language, Fidelity()) + fidelity
-    return {language: fidelity.coverage for language, fidelity in found.items()}
+    """Per language the share of a Llama-like tokenizer's boundaries (SentencePiece, 32,000 tokens) at which the source
+    speaks."""
+    processor, table, model = sentencepiece_processor(), sentencepiece_table(), fixture.models[SOURCE]
+    spoken: dict[str, list[npt.NDArray[np.bool_]]] = {}
+    for window, source, ends_S in zip(fixture.windows, model.scores, model.ends, strict=True):
+        ids = processor.encode(window.text.decode())
+        ends_T = np.concatenate([[0], np.cumsum(table.lengths_V[ids])]) - 1  # it puts a space before a text
+        last_T = pair_boundaries(ends_S, ends_T)
+        candidates = condition(
+            model.table, window.text, ends_S, ends_T, last_T, source.next_ids_M, source.next_log_probs_M,
+            source.top_ids_MK, source.top_log_probs_MK,
+        )  # fmt: skip
+        spoken.setdefault(window.language, []).append(
+            pin(model.table, candidates, window.text, ends_T, last_T).spoken_M
+        )
+    return {language: float(np.concatenate(parts).mean()) for language, parts in spoken.items()}
 
 
 def measure_methods(fixture: Fixture) -> dict[str, dict[str, float]]:

@@ -1,6 +1,7 @@
 """Fidelity: values worked out by hand, and what must hold for any distributions."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from pta_ray.evaluation.fidelity import (
     TAIL_OUTCOME,
     Fidelity,
     aligned_next_bytes,
+    fidelity_counts,
+    fidelity_from_counts,
     information_bits,
     measure_fidelity,
     next_byte_divergence_bits,
@@ -166,3 +169,12 @@ def test_a_model_keeps_everything_in_its_own_vocabulary(fixture: Fixture, name: 
     assert total.coverage == total.next_byte_agreement == 1
     assert total.next_byte_divergence_bits == pytest.approx(0, abs=1e-4)
     assert total.information_kept == pytest.approx(1, abs=1e-4)
+
+
+def test_counted_fidelity_adds_up_by_source() -> None:
+    first, second = Fidelity(10, 9, 8, 6, 1.0, 20.0, 21.0), Fidelity(4, 4, 4, 2, 0.5, 5.0, 6.0)
+    counts: Counter[str] = Counter()
+    for fidelity in (first, second):
+        counts.update(fidelity_counts("a/b", fidelity))
+    counts.update(fidelity_counts("c", first) | {"won/python/c": 3})
+    assert fidelity_from_counts(counts) == {"a/b": first + second, "c": first}

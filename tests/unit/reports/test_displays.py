@@ -2,8 +2,9 @@ from io import StringIO
 
 from rich.console import Console
 
+from pta_ray.evaluation.fidelity import Fidelity
 from pta_ray.reports.progress import one_line, training_line
-from pta_ray.reports.tables import bits_table
+from pta_ray.reports.tables import bits_table, fidelity_table
 from pta_ray.telemetry import Snapshot, StageCounts
 
 BITS = {
@@ -36,3 +37,10 @@ def test_a_line_tells_step_loss_time_left_and_speed() -> None:
 
 def test_before_the_first_step_engines_start() -> None:
     assert training_line(Snapshot()) == "engines start"
+
+
+def test_the_table_of_the_alignment_names_each_source() -> None:
+    found = Fidelity(num_positions=10, num_spoken=9, num_compared=8, num_agreeing=6, divergence_bits=1.0)
+    text = printed(fidelity_table({"coder": found}))
+    assert "coder" in text
+    assert all(figure in text for figure in ("0.900", "0.125", "0.750"))
