@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pytest
 from hypothesis import settings
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from pta_ray.checkpoint import cache_directory
@@ -79,6 +79,60 @@ def sentencepiece(tmp_path_factory: pytest.TempPathFactory) -> ByteTokenizer:
     state = json.loads(backend.to_str())
     state["added_tokens"] = [t for t in state["added_tokens"] if not t["content"].startswith("<0x")]
     return _save(Tokenizer.from_str(json.dumps(state)), tmp_path_factory.mktemp("sentencepiece"), "<s>", "</s>")
+
+
+@pytest.fixture(scope="session")
+def lowercase(tmp_path_factory: pytest.TempPathFactory, byte_level: ByteTokenizer) -> ByteTokenizer:
+    """Byte level, but it lowercases what it reads."""
+    backend = Tokenizer.from_str(byte_level.backend.to_str())
+    backend.normalizer = normalizers.Lowercase()
+    return _save(backend, tmp_path_factory.mktemp("lowercase"), None, "<|end|>")
+
+
+@pytest.fixture(scope="session")
+def word_piece(tmp_path_factory: pytest.TempPathFactory) -> ByteTokenizer:
+    """BERT style: lowercases, drops white space, knows no bytes."""
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    special = ["[UNK]", "[CLS]", "[SEP]"]
+    backend.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=400, special_tokens=special))
+    return _save(backend, tmp_path_factory.mktemp("word_piece"), "[CLS]", "[SEP]")
+
+
+@pytest.fixture(scope="session")
+def unigram(tmp_path_factory: pytest.TempPathFactory) -> ByteTokenizer:
+    """A SentencePiece unigram model with byte fallback that keeps text as it is, in a folder of its own."""
+    return load_tokenizer(str(train_unigram(tmp_path_factory.mktemp("unigram"), "identity")), trust_remote_code=False)
+
+
+def train_unigram(folder: Path, normalization: str) -> Path:
+    """Trains a SentencePiece model on the corpus; the folder then holds tokenizer.model and nothing else."""
+    import sentencepiece
+
+    keeps_text = normalization == "identity"
+    with (folder / "tokenizer.model").open("wb") as model:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(CORPUS),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=600,
+            hard_vocab_limit=False,
+            byte_fallback=True,
+            normalization_rule_name=normalization,
+            remove_extra_whitespaces=not keeps_text,
+            minloglevel=2,
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def all_tokenizers(
+    tokenizers: dict[str, ByteTokenizer], unigram: ByteTokenizer, lowercase: ByteTokenizer, word_piece: ByteTokenizer
+) -> dict[str, ByteTokenizer]:
+    """`tokenizers` and those that change text or come from SentencePiece itself."""
+    return {**tokenizers, "unigram": unigram, "lowercase": lowercase, "word_piece": word_piece}
 
 
 @pytest.fixture(scope="session")

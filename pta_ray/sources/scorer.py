@@ -47,19 +47,24 @@ class Scorer:
         with self._telemetry.timed(self._task.stage) as work:
             texts = [text.decode() for text in batch.column("text").to_pylist()]
             ends = batch.column("ends_document").to_pylist()
-            sequences = [self._sequence(ids, end) for ids, end in zip(tokenizer.encode(texts), ends, strict=True)]
+            encoded = zip(texts, tokenizer.encode(texts), ends, strict=True)
+            sequences = [self._sequence(text, ids, end) for text, ids, end in encoded]
             scores = self._engine.score(sequences, self._task.top_k)
             work.done(rows=len(texts), tokens=sum(map(len, sequences)))
             _return_memory()
         masked = [_without_padded_head(s, tokenizer.table.size) for s in scores]
         return batch.append_column(self._task.column, scores_column(masked))
 
-    def _sequence(self, ids: npt.NDArray[np.int32], ends_document: bool) -> npt.NDArray[np.int32]:
-        """What the engine reads. Where a sequence is cut can be told from its bytes; one whose tokens do not spell the
+    def _sequence(self, text: str, ids: npt.NDArray[np.int32], ends_document: bool) -> npt.NDArray[np.int32]:
+        """What the engine reads. Where a sequence is cut can be told from its bytes. One whose tokens do not spell the
         text is not begun if it does not fit, and its source says nothing about the window."""
         tokenizer, max_tokens = self._task.tokenizer, self._engine.max_tokens
         whole = tokenizer.sequence(ids, ends_document, len(ids) + 2)
-        return whole[: max_tokens if tokenizer.exact or len(whole) <= max_tokens else 1]
+        if len(whole) > max_tokens and not tokenizer.exact:
+            spelt = tokenizer.table.joined(ids)
+            if spelt.removeprefix(b" ") != text.encode().removeprefix(b" "):
+                return whole[:1]
+        return whole[:max_tokens]
 
 
 def _return_memory() -> None:

@@ -1,12 +1,17 @@
 """Loads the tokenizer of a checkpoint and reduces it to bytes, or refuses it."""
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, models, normalizers
+import numpy as np
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import SentencePieceExtractor
 
+from pta_ray.tokenizers.byte_table import ByteTable, Role
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 from pta_ray.tokenizers.reduction import VISIBLE_SPACE, UnsupportedTokenizerError, build_byte_table, changes_text
 
@@ -20,6 +25,8 @@ _PROBES = (
     "日本語 हिन्दी العربية 👍🏽",
 )
 """What lowercasing, white space clean-up, Unicode normalisation and unknown characters would touch."""
+_UTF8_BYTES = [byte for byte in range(0xF5) if byte not in (0xC0, 0xC1)]
+"""Those that valid UTF-8 is made of."""
 
 
 def load_tokenizer(path: str, trust_remote_code: bool) -> ByteTokenizer:
@@ -42,12 +49,18 @@ def load_tokenizer(path: str, trust_remote_code: bool) -> ByteTokenizer:
     if start_id is None:
         raise UnsupportedTokenizerError("it defines neither a BOS nor an EOS token to begin a text with")
     table = build_byte_table(backend, loaded.eos_token_id)
+    _take_special_pieces_for_text(backend, table)
     first = backend.encode("a", add_special_tokens=False).ids[:1]
     adds_space = any(table.token(i).startswith(b" ") for i in first)
-    tokenizer = ByteTokenizer(backend, table, start_id, exact=not changes_text(backend), adds_space=adds_space)
-    if tokenizer.exact and not _spells_probes(tokenizer):
-        return ByteTokenizer(backend, table, start_id, exact=False, adds_space=adds_space)
-    return tokenizer
+    faithful = not changes_text(backend) and _has_every_byte(table)
+    tokenizer = ByteTokenizer(backend, table, start_id, exact=faithful, adds_space=adds_space)
+    return tokenizer if not faithful or _spells_probes(tokenizer) else replace(tokenizer, exact=False)
+
+
+def _has_every_byte(table: ByteTable) -> bool:
+    """Byte-level vocabularies may lack rare ones, SmolLM2's six control characters: they are dropped from a text."""
+    singles = np.flatnonzero((table.roles_V == Role.ORDINARY) & (table.lengths_V == 1))
+    return bool(np.isin(_UTF8_BYTES, table.data_N[table.offsets_V1[singles]]).all())
 
 
 def _spells_probes(tokenizer: ByteTokenizer) -> bool:
@@ -55,6 +68,27 @@ def _spells_probes(tokenizer: ByteTokenizer) -> bool:
         tokenizer.boundaries(tokenizer.sequence(ids, False, len(ids) + 1), probe.encode()) is not None
         for probe, ids in zip(_PROBES, tokenizer.encode(_PROBES), strict=True)
     )
+
+
+def _take_special_pieces_for_text(backend: Tokenizer, table: ByteTable) -> None:
+    """Keeps a unigram model from reading `<s>` or `<0x0A>` in a text as the piece of that name, as SentencePiece does:
+    the text is split behind the first character of such a name."""
+    model = json.loads(backend.to_str())["model"]
+    if model["type"] != "Unigram":
+        return
+    pieces = [piece for piece, _ in model["vocab"]]
+    names = [piece for piece, role in zip(pieces, table.roles_V, strict=False) if role != Role.ORDINARY]
+    rests: dict[str, list[str]] = {}
+    for name in names:
+        if len(name) > 1:
+            rests.setdefault(name[0], []).append(re.escape(name[1:]))
+    if model["byte_fallback"]:
+        rests.setdefault("<", []).append("0x[0-9A-F]{2}>")
+    pattern = "|".join(f"{re.escape(first)}(?={'|'.join(rest)})" for first, rest in rests.items())
+    if pattern:
+        split = pre_tokenizers.Split(Regex(pattern), "merged_with_previous")
+        before = [backend.pre_tokenizer] if backend.pre_tokenizer is not None else []
+        backend.pre_tokenizer = pre_tokenizers.Sequence([*before, split])
 
 
 def _load(folder: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -99,11 +133,12 @@ def _restore_rules(backend: Tokenizer, model_file: Path) -> None:
 def _merging_by_score(proto: Any) -> models.BPE:
     """SentencePiece's BPE: of all neighbours whose joint is a piece, those of the highest score merge first."""
     ids = {piece.piece: i for i, piece in enumerate(proto.pieces)}
+    ordinary = {piece.piece for piece in proto.pieces if piece.type == piece.NORMAL}
     ranked = sorted(
         (-piece.score, i, ids[piece.piece[:cut]], ids[piece.piece[cut:]], piece.piece[:cut], piece.piece[cut:])
         for i, piece in enumerate(proto.pieces)
         for cut in range(1, len(piece.piece))
-        if piece.piece[:cut] in ids and piece.piece[cut:] in ids
+        if {piece.piece, piece.piece[:cut], piece.piece[cut:]} <= ordinary
     )
     spec = proto.trainer_spec
     merges = [(left, right) for *_, left, right in ranked]
