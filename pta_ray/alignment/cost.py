@@ -15,6 +15,11 @@ from pta_ray.alignment.conditioning import EOS_LENGTH, Array, SourceCandidates
 from pta_ray.alignment.edit_distance import MAX_PATTERN, clear, distance, levenshtein, new_masks, prepare
 from pta_ray.alignment.vocabularies import Vocabularies
 
+_NUM_KNOWN = 1 << 16
+"""Pairs of strings whose edit cost is remembered within a batch; a power of 2. A pair that is crowded out is computed
+again."""
+_HASH_FACTOR = np.int64(-7046029254386353131)  # 2^64 / golden ratio, odd: spreads neighbouring pairs
+
 Cost = Callable[[Vocabularies, SourceCandidates, npt.NDArray[np.float32], TargetCandidates], npt.NDArray[np.float32]]
 """The cost [M, C, Y] of moving each source candidate's mass p [M, C] to each target candidate; where there is none to
 be moved it is not computed."""
@@ -76,6 +81,7 @@ def _fill(
     """Lets `row` compute a source candidate's costs, and sees to the ends of documents itself."""
     num_M, num_C, num_Y = cost_MCY.shape
     starts_Y, lengths_Y = np.zeros(num_Y, np.int64), np.zeros(num_Y, np.int64)
+    known = np.full(_NUM_KNOWN, -1, np.int64), np.empty(_NUM_KNOWN, np.float32)
     masks = new_masks()
     for m in range(num_M):
         count = 0
@@ -91,7 +97,7 @@ def _fill(
                 for y in range(count):
                     cost_MCY[m, c, y] = ids_MY[m, y] != eos_id
             else:
-                row(source_data_N, start, length, data_N, starts_Y, lengths_Y, count, masks, cost_MCY[m, c])
+                row(source_data_N, start, length, data_N, starts_Y, lengths_Y, count, masks, known, cost_MCY[m, c])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -112,6 +118,7 @@ def _prefix_row(
     lengths_Y: Array,
     count: int,
     masks: Array,
+    known: tuple[Array, Array],
     cost_Y: Array,
 ) -> None:
     for y in range(count):
@@ -131,6 +138,7 @@ def _exact_row(
     lengths_Y: Array,
     count: int,
     masks: Array,
+    known: tuple[Array, Array],
     cost_Y: Array,
 ) -> None:
     for y in range(count):
@@ -148,15 +156,25 @@ def _edit_row(
     lengths_Y: Array,
     count: int,
     masks: Array,
+    known: tuple[Array, Array],
     cost_Y: Array,
 ) -> None:
+    """A pair of strings is known by where the two begin in their tables; the same pairs come again and again."""
+    known_pairs, known_costs = known
     x = source_data_N[start : start + length]
-    if length <= MAX_PATTERN:
-        prepare(x, masks)
+    is_prepared = False
     for y in range(count):
-        if lengths_Y[y] > 0:
+        if lengths_Y[y] == 0:
+            continue
+        pair = (np.int64(start) << 32) | starts_Y[y]
+        place = ((pair * _HASH_FACTOR) >> 32) & (_NUM_KNOWN - 1)
+        if known_pairs[place] != pair:
+            if not is_prepared and length <= MAX_PATTERN:
+                prepare(x, masks)
+                is_prepared = True
             token = data_N[starts_Y[y] : starts_Y[y] + lengths_Y[y]]
-            edits = distance(masks, length, token) if length <= MAX_PATTERN else levenshtein(x, token)
-            cost_Y[y] = edits / max(length, lengths_Y[y])
-    if length <= MAX_PATTERN:
+            edits = distance(masks, length, token) if is_prepared else levenshtein(x, token)
+            known_pairs[place], known_costs[place] = pair, edits / max(length, lengths_Y[y])
+        cost_Y[y] = known_costs[place]
+    if is_prepared:
         clear(x, masks)

@@ -1,25 +1,26 @@
 """Set-valued targets: what a source says as intervals of the target's vocabulary in byte order.
 
-A short source token says that the next bytes begin with x, and not which of the target tokens that begin with x is meant.
-Those are neighbours in `ByteTable.sorted_ids_O`, so they are an interval of places, and a student's mass on them is a
-difference of two cumulative sums.
+A short source token says that the next bytes begin with x, and not which of the target's tokens that begin with x is
+meant. Those are neighbours in `ByteTable.sorted_ids_O`, so they are an interval of places, and a student's mass on them
+is a difference of two cumulative sums.
 
-Mass is asked for once. With y the actual next target token, a source's mass lies at a boundary on sets of target tokens:
+Mass is asked for once. With y the actual next target token, a source's mass lies at a boundary on sets of tokens:
 
-    on {y}                                                  the pinned probability of y
-    on I(x) = the tokens that begin with x, or, where       what pinning leaves of candidate x
-              there are none, {the longest token that
-              x begins with}
+    on {y}   the pinned probability of y
+    on I(x)  what pinning leaves of candidate x; I(x) are the tokens that begin with x or, where there are none, the
+             longest token that x begins with, alone
 
 and the probability of an interval is the mass of all sets within it, P(I) = sum of m(J), J a subset of I (the belief
 function of Shafer 1976, "A mathematical theory of evidence"). So an interval has at least the probability of one inside
 it, intervals apart have 1 together at most, and some distribution over tokens meets all of them at once.
 
-Where all candidates that begin with x have their sets within I(x), P(I(x)) is their sum, as long as none that begins with
-y is among them whose mass the pinned probability holds already. It is a lower bound of "the next bytes begin with x":
-shorter candidates may go on with x too. Along the text itself nothing of that is lost. Where y begins with x, the mass of
-y is within P(I(x)): as a part of the actual source token's own mass, if that token begins with x, and otherwise (x begins
-with it and goes on) as what the chain rule says of the text's own way on, which no other candidate holds.
+P(I(x)) is the sum over the candidates that begin with x, but for those whose mass lies elsewhere: on a token shorter
+than x, or on a y that is. Where y begins with x, the pinned probability is within: as a part of the actual source
+token's own mass, if that token begins with x, and beside all candidates, if x begins with it and goes on. P(I(x)) is a
+lower bound of "the next bytes begin with x": a shorter candidate may go on with x too, and how likely that is only the
+chain rule along the text can say.
+
+What has only y to stand for it, beside y's pinned probability, is within the intervals around y and else tail.
 
 Shapes: I = 1 + C intervals at a boundary.
 """
@@ -40,8 +41,8 @@ from pta_ray.alignment.vocabularies import Vocabularies
 class IntervalTargets:
     """Distinct, possibly nested intervals per predicting boundary. Empty ones have low = high and probability 0.
 
-    Entry 0 is the actual next token alone. The end of the document has no bytes and no place among the sorted tokens: its
-    mass stays tail, and entry 0 is empty where it comes next. Where the source abstains all entries are empty.
+    Entry 0 is the actual next token alone. The end of the document has no bytes and no place among the sorted tokens:
+    its mass stays tail, and entry 0 is empty where it comes next. Where the source abstains all entries are empty.
     """
 
     low_MI: npt.NDArray[np.int32]

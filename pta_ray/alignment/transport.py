@@ -12,16 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pta_ray.alignment.conditioning import Array
+from pta_ray.alignment.transport_in_logs import transport_in_logs
 from pta_ray.alignment.vector_math import exp2, log2
 
 MAX_ITERATIONS = 500
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 LANES = 64
-_FIRST_ITERATIONS = 4
+_FIRST_ITERATIONS = 6
 
 _LOG2_E = np.float32(np.log2(np.e))
+_FAR = np.float32(2)  # beyond every cost
 _TINY = np.float32(2.0**-100)
 _LARGEST_SCALING = np.float32(2.0**40)  # beyond it, scalings are absorbed into the potentials
+_SMALLEST_STEP = 0.02  # of 1 - rho / (rho + epsilon)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _MAX_EXPONENT = np.float32(100)  # of 2; what is smaller in the kernel is nothing
 
@@ -64,9 +67,11 @@ def transport(
 
     The last half-step is that of u, so that all of p is sent; what is left to converge are the column sums. The
     balanced problem stops when they miss q, summed over the columns, by less than `tolerance` times the mass. Those of
-    the relaxed one are not known beforehand, but a step brings v nearer to its fixed point by rho / (rho + epsilon) at
-    least: it stops when they have moved by less than `tolerance` times epsilon / (rho + epsilon), which leaves them as
-    near as that.
+    the relaxed one are not known beforehand, but a step brings log v nearer to its fixed point by rho / (rho + epsilon)
+    at least: it stops when they have moved by less than `tolerance` times epsilon / (rho + epsilon).
+
+    Where float32 has not the range for K, or a step is too small against its rounding, the problem is solved in
+    logarithms and float64 instead, slowly, and the relaxed one stops when log v itself has moved by that little.
     """
     cost_MCY, p_MC, q_MY = (np.ascontiguousarray(a, np.float32) for a in (cost_MCY, p_MC, q_MY))
     num_M, num_C, num_Y = cost_MCY.shape
@@ -77,18 +82,19 @@ def transport(
         np.zeros((num_M if with_plans else 0, num_C, num_Y), np.float32),
     )
     exponent = 1.0 if np.isinf(rho) else rho / (rho + epsilon)
-    damping = 0.0 if np.isinf(rho) else 1 / (rho + epsilon)  # of the potentials that v has been absorbed into
     bound = tolerance if np.isinf(rho) else tolerance * (1 - exponent)
+    results = found.masses_MY, found.largest_MC, found.converged_M, found.plan_MCY
+    if _LOG2_E / epsilon > _MAX_EXPONENT or 0 < 1 - exponent < _SMALLEST_STEP:
+        transport_in_logs(cost_MCY, p_MC, q_MY, epsilon, exponent, bound, max_iterations, *results)
+        return found
+    damping = 0.0 if np.isinf(rho) else 1 / (rho + epsilon)  # of the potentials that v has been absorbed into
     arguments = [np.float32(x) for x in (1 / epsilon, exponent, damping, bound)]
     # Problems of one size side by side: the largest of a block sets its size. Many converge at once, and the few that
     # do not are put together, so that they keep nobody waiting.
     size_M = (p_MC > 0).sum(1) * (num_Y + 1) + (q_MY > 0).sum(1)
     pending = np.argsort(size_M, kind="stable")
     for iterations in (min(_FIRST_ITERATIONS, max_iterations), max_iterations):
-        _transport(
-            cost_MCY, p_MC, q_MY, pending, *arguments, iterations,
-            found.masses_MY, found.largest_MC, found.converged_M, found.plan_MCY,
-        )  # fmt: skip
+        _transport(cost_MCY, p_MC, q_MY, pending, *arguments, iterations, *results)
         pending = pending[~found.converged_M[pending]]
         if len(pending) == 0:
             break
@@ -143,17 +149,13 @@ def _transport(
         for w in range(len(lanes)):
             m = lanes[w]
             converged_M[m] = converged_W[w]
+            if num_rows_W[w] == 0 or num_columns_W[w] == 0:
+                continue
             for y in range(num_columns_W[w]):
                 masses_MY[m, columns_WY[w, y]] = masses_YW[y, w]
-            for c in range(num_rows_W[w]):
-                best, largest = 0, _ZERO
-                for y in range(num_columns_W[w]):
-                    sent = kernel_CYW[c, y, w] * v_YW[y, w]
-                    if sent > largest:
-                        best, largest = y, sent
-                    if len(plan_MCY) > 0:
-                        plan_MCY[m, rows_WC[w, c], columns_WY[w, y]] = u_CW[c, w] * sent
-                largest_MC[m, rows_WC[w, c]] = columns_WY[w, best]
+            rows, columns = rows_WC[w, : num_rows_W[w]], columns_WY[w, : num_columns_W[w]]
+            plan_CY = plan_MCY[m] if len(plan_MCY) > 0 else plan_MCY[:0].reshape((0, num_Y))
+            _store(kernel_CYW, u_CW, v_YW, rows, columns, w, largest_MC[m], plan_CY)
 
 
 @_vectorised
@@ -194,6 +196,29 @@ def _load(
 
 
 @_vectorised
+def _store(
+    kernel_CYW: Array,
+    u_CW: Array,
+    v_YW: Array,
+    rows: Array,
+    columns: Array,
+    w: int,
+    largest_C: Array,
+    plan_CY: Array,
+) -> None:
+    """Takes out of a lane where each row sends most, and the plan if there is room for it."""
+    for c in range(len(rows)):
+        best, largest = 0, _ZERO
+        for y in range(len(columns)):
+            sent = kernel_CYW[c, y, w] * v_YW[y, w]
+            if sent > largest:
+                best, largest = y, sent
+            if len(plan_CY) > 0:
+                plan_CY[rows[c], columns[y]] = u_CW[c, w] * sent
+        largest_C[rows[c]] = columns[best]
+
+
+@_vectorised
 def _first_potentials(
     cost_CYW: Array, p_CW: Array, q_YW: Array, height: int, width: int, f_CW: Array, g_YW: Array
 ) -> None:
@@ -201,13 +226,13 @@ def _first_potentials(
     small epsilon is."""
     num_W = cost_CYW.shape[2]
     for c in range(height):
-        f_CW[c] = np.inf
+        f_CW[c] = _FAR
         for y in range(width):
             for w in range(num_W):
                 if q_YW[y, w] > 0:
                     f_CW[c, w] = min(f_CW[c, w], cost_CYW[c, y, w])
     for y in range(width):
-        g_YW[y] = np.inf
+        g_YW[y] = _FAR
         for c in range(height):
             for w in range(num_W):
                 if p_CW[c, w] > 0:
@@ -242,7 +267,9 @@ def _scale(
         for w in range(num_W):
             mass_W[w] += p_CW[c, w]
     _fill_kernel(cost_CYW, p_CW, q_YW, height, width, f_CW, g_YW, inverse_epsilon, damping, kernel_CYW, damped_YW)
-    v_YW[:width], masses_YW[:width] = 1, 0
+    for y in range(width):
+        for w in range(num_W):
+            v_YW[y, w], masses_YW[y, w] = exp2(-damped_YW[y, w]), _ZERO
     for iteration in range(max_iterations):
         if iteration > 0:
             if _largest(u_CW, v_YW, height, width) > _LARGEST_SCALING:

@@ -1,107 +1,92 @@
-"""Against exact enumeration over a toy vocabulary, where the top-k is the whole vocabulary."""
-
-import itertools
+"""Against enumeration over toy vocabularies, where the top-k is the whole vocabulary."""
 
 import numpy as np
 import pytest
+from hypothesis import given
 
-from pta_ray.alignment.conditioning import EOS_LENGTH, SourceCandidates, condition
+from pta_ray.alignment.conditioning import condition
 from pta_ray.alignment.pairing import pair_boundaries
+from tests.oracles.prefixes import Row, conditional, prefix_probability
 from tests.unit.alignment import toy
+from tests.unit.alignment.toy import Reader, World
 
-VOCABULARY = [b"a", b"b", b"ab", b"abc", b"c", b"bc", b"", b"ca"]
-TABLE = toy.table(VOCABULARY)
-TEXT = b"abcabcca"
-TOKENS = [b"abc", b"ab", b"c", b"ca", b""]
+TEXT = b"abaabbab"
+READER = toy.reader(TEXT, [b"ab", b"aba", b"ba", b"bb", b"abb"], seed=6)
 
 
-def run(ends_T: np.ndarray, probs_SV: np.ndarray) -> SourceCandidates:
-    next_ids = np.array([VOCABULARY.index(t) for t in TOKENS], np.int32)
-    ends_S = toy.ends(TOKENS)
-    all_ids = np.tile(np.arange(len(VOCABULARY), dtype=np.int32), (len(TOKENS), 1))
-    return condition(
-        TABLE, TEXT, ends_S, ends_T, pair_boundaries(ends_S, ends_T),
-        next_ids, np.log(probs_SV[np.arange(len(TOKENS)), next_ids]), all_ids, np.log(probs_SV),
+def rows(reader: Reader) -> list[Row]:
+    return [dict(zip(reader.vocabulary, probs_V, strict=True)) for probs_V in reader.probs_MV.tolist()]
+
+
+@given(toy.worlds())
+def test_the_chain_rule_holds_at_every_boundary(world: World) -> None:
+    """Also across windows of tokens that hold several of the other model's."""
+    source = world.source
+    expected = [
+        prefix_probability(world.text, source.tokens, rows(source), int(offset)) for offset in world.target.ends
+    ]
+    np.testing.assert_allclose(np.exp(world.spoken().log_prefix_T), expected, rtol=1e-4)
+
+
+@given(toy.worlds(), toy.seeds)
+def test_whatever_a_top_k_leaves_out_the_chain_rule_gives_the_sources_own_probability_of_the_text(
+    world: World, seed: int
+) -> None:
+    top_k = 1 + seed % world.source.table.size
+    total = world.source.scores().next_log_probs_M.sum(dtype=np.float64)
+    assert world.spoken(top_k).log_prefix_T[-1] == pytest.approx(total, rel=1e-6)
+
+
+@given(toy.worlds())
+def test_candidates_are_those_that_begin_with_what_was_read_without_it(world: World) -> None:
+    """One that is all read says nothing about what follows: its mass is tail."""
+    source, spoken = world.source, world.spoken()
+    for t, offset in enumerate(world.target.ends[:-1]):
+        expected, retained = conditional(world.text, source.tokens, rows(source), int(offset))
+        assert toy.candidates(source.table, spoken, t, spoken.probs_TC[t]) == pytest.approx(expected, rel=1e-4)
+        assert spoken.retained_T[t] == pytest.approx(retained, rel=1e-4)
+
+
+def test_a_window_without_text_has_the_end_of_the_document_only() -> None:
+    world = World(b"", toy.reader(b"", [b"ab"], 0), toy.reader(b"", [], 1))
+    spoken = world.spoken()
+    [row] = rows(world.source)
+    assert toy.candidates(world.source.table, spoken, 0, spoken.probs_TC[0]) == pytest.approx(row, rel=1e-5)
+    assert np.exp(spoken.log_prefix_T) == pytest.approx([1, row[b""]], rel=1e-5)
+
+
+def test_a_source_that_stops_early_abstains_afterwards() -> None:
+    scores, ends_S = READER.scores(), READER.ends[:3]
+    ends_T = np.arange(len(TEXT) + 2)
+    spoken = condition(
+        READER.table, TEXT, ends_S, ends_T, pair_boundaries(ends_S, ends_T), scores.next_ids_M[:2],
+        scores.next_log_probs_M[:2], scores.top_ids_MK[:2], scores.top_log_probs_MK[:2],
     )  # fmt: skip
+    np.testing.assert_array_equal(np.isfinite(spoken.log_prefix_T), ends_T <= ends_S[-1])
+    assert np.all(spoken.probs_TC[ends_T >= ends_S[-1]] == 0)
 
 
-@pytest.fixture
-def probs_SV() -> np.ndarray:
-    return toy.distributions(len(TOKENS), len(VOCABULARY), seed=1)
-
-
-def prefix_probability(probs_SV: np.ndarray, offset: int) -> float:
-    """P(text up to offset) along the source's own tokenization, by enumeration of what may follow its last token."""
-    total, at = 1.0, 0
-    for probs_V, token in zip(probs_SV, TOKENS, strict=True):
-        if at + len(token) > offset:
-            rest = TEXT[at:offset]
-            return total * sum(p for p, t in zip(probs_V, VOCABULARY, strict=True) if not rest or t.startswith(rest))
-        total *= probs_V[VOCABULARY.index(token)]
-        at += len(token)
-        if at == offset:
-            return total
-    raise AssertionError
-
-
-def test_the_chain_rule_at_every_byte(probs_SV: np.ndarray) -> None:
-    source = run(np.arange(len(TEXT) + 1), probs_SV)
-    expected = [prefix_probability(probs_SV, offset) for offset in range(len(TEXT) + 1)]
-    np.testing.assert_allclose(np.exp(source.log_prefix_T), expected, rtol=1e-5)
-
-
-def test_a_shared_boundary_passes_the_distribution_on(probs_SV: np.ndarray) -> None:
-    source = run(toy.ends(TOKENS), probs_SV)
-    assert source.retained_T.tolist() == [1.0] * (len(TOKENS) + 1)
-    for t in range(len(TOKENS)):
-        assert candidates(source, t) == pytest.approx(
-            dict(zip(VOCABULARY, probs_SV[t].tolist(), strict=True)), rel=1e-5
-        )
-
-
-def test_inside_a_token_candidates_are_stripped_and_renormalised(probs_SV: np.ndarray) -> None:
-    source = run(np.array([1]), probs_SV)  # inside "abc", behind "a"
-    kept = {t[1:]: float(p) for t, p in zip(VOCABULARY, probs_SV[0], strict=True) if t.startswith(b"a")}
-    retained = sum(kept.values())
-    assert source.retained_T[0] == pytest.approx(retained, rel=1e-5)
-    # "a" itself agrees with what was read and says nothing about what follows: its mass is tail.
-    expected = {t: p / retained for t, p in kept.items() if t}
-    assert candidates(source, 0) == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_end_of_the_document_is_matched_by_role(probs_SV: np.ndarray) -> None:
-    source = run(np.array([len(TEXT), len(TEXT) + 1]), probs_SV)
-    assert candidates(source, 0)[b""] == pytest.approx(float(probs_SV[-1, VOCABULARY.index(b"")]), rel=1e-5)
-    difference = source.log_prefix_T[1] - source.log_prefix_T[0]
-    assert np.exp(difference) == pytest.approx(float(probs_SV[-1, VOCABULARY.index(b"")]), rel=1e-5)
-
-
-def test_a_source_that_stops_early_abstains_afterwards(probs_SV: np.ndarray) -> None:
-    ends_S, ends_T = toy.ends(TOKENS)[:2], np.array([0, 3, 5, 9])
-    next_ids = np.array([VOCABULARY.index(TOKENS[0])], np.int32)
-    top_ids = np.arange(len(VOCABULARY), dtype=np.int32)[None]
-    source = condition(
-        TABLE, TEXT, ends_S, ends_T, pair_boundaries(ends_S, ends_T),
-        next_ids, np.log(probs_SV[:1, next_ids[0]]), top_ids, np.log(probs_SV[:1]),
+def test_a_dummy_prefix_is_read_like_the_space_that_it_is() -> None:
+    """SentencePiece puts a space in front: its first boundary is at -1."""
+    table = toy.table([b" a", b" b", b" ", b"a", b"b", b""])
+    probs_1V = np.array([[0.4, 0.3, 0.1, 0.1, 0.05, 0.05]], np.float32)
+    ids_1V = np.arange(6, dtype=np.int32)[None]
+    ends_S, ends_T = np.array([-1, 1]), np.array([0, 1])
+    spoken = condition(
+        table, b"a", ends_S, ends_T, pair_boundaries(ends_S, ends_T), ids_1V[:, 0], np.log(probs_1V[:, 0]),
+        ids_1V, np.log(probs_1V),
     )  # fmt: skip
-    assert np.isfinite(source.log_prefix_T).tolist() == [True, True, False, False]
-    assert source.probs_TC[1:].sum() == 0
+    assert toy.candidates(table, spoken, 0, spoken.probs_TC[0]) == pytest.approx({b"a": 0.5, b"b": 0.375})
+    assert spoken.retained_T[0] == pytest.approx(0.8)
 
 
-def candidates(source: SourceCandidates, t: int) -> dict[bytes, float]:
-    """Bytes to probability; the end of the document as the empty string."""
-    found: dict[bytes, float] = {}
-    rows = zip(source.starts_TC[t], source.lengths_TC[t], source.probs_TC[t], strict=True)
-    for start, length, prob in rows:
-        if length:
-            token = b"" if length == EOS_LENGTH else TABLE.data_N[start : start + length].tobytes()
-            assert token not in found
-            found[token] = float(prob)
-    return found
-
-
-def test_every_tokenization_pair_conserves_mass(probs_SV: np.ndarray) -> None:
-    for cut in itertools.combinations(range(len(TEXT) + 1), 3):
-        source = run(np.array(cut), probs_SV)
-        assert np.all(source.probs_TC.sum(1) <= 1 + 1e-5)
-        assert np.all(source.probs_TC >= 0)
+def test_tokens_that_are_none_are_left_out() -> None:
+    """Padding, entries beyond the vocabulary, special tokens, and the actual one's second mention."""
+    table = toy.with_special(toy.table([b"", b"a", b"b"]))
+    top_1K = np.array([[1, -1, 99, 3, 2]], np.int32)
+    log_probs_1K = np.log(np.array([[0.5, 0.2, 0.1, 0.1, 0.1]], np.float32))
+    ends = np.array([0, 1])
+    spoken = condition(
+        table, b"a", ends, ends, pair_boundaries(ends, ends), top_1K[:, 0], log_probs_1K[:, 0], top_1K, log_probs_1K
+    )
+    assert toy.candidates(table, spoken, 0, spoken.probs_TC[0]) == pytest.approx({b"a": 0.5, b"b": 0.1})
