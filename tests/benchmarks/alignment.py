@@ -29,7 +29,6 @@ from pta_ray.config import Alignment
 from pta_ray.distributions import Scores
 from pta_ray.evaluation.fidelity import Fidelity, measure_fidelity
 from pta_ray.tokenizers.byte_table import Role
-from tests.benchmarks.vocabulary_map import measure as measure_vocabulary_map
 from tests.fixtures.load import Fixture, load_fixture
 from tests.oracles.textbook import textbook_align
 from tests.real_vocabularies import sentencepiece_processor, sentencepiece_table
@@ -68,7 +67,6 @@ def measure() -> dict[str, Any]:
         **measure_textbook(vocabularies, long),
         **measure_transport(vocabularies, long),
         "length_exponent": length_exponent(fixture, vocabularies),
-        **measure_vocabulary_map(),
         "coverage": coverage(fixture),
         **measure_methods(fixture),
     }
