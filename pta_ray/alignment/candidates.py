@@ -43,7 +43,13 @@ def target_candidates(
     longest beginning stands for it then too.
     """
     table = vocabularies.target
-    mapped_V = {"none": _NO_MAP, "piece": vocabularies.map.piece_V, "nearest": vocabularies.map.nearest_V}[joined]
+    match joined:
+        case "piece":
+            mapped_V = vocabularies.piece_V
+        case "nearest":
+            mapped_V = vocabularies.nearest_V
+        case _:
+            mapped_V = _NO_MAP
     return TargetCandidates(
         *_target_candidates(
             vocabularies.source.data_N, vocabularies.source.offsets_V1, source.ids_TC, source.starts_TC,

@@ -133,10 +133,15 @@ def _transport(
             m = lanes[min(w, len(lanes) - 1)]  # the last lanes of the last block repeat a problem
             num_rows_W[w] = _used(p_MC[m], rows_WC[w])
             num_columns_W[w] = _used(q_MY[m], columns_WY[w])
-        height, width = num_rows_W.max(), num_columns_W.max()
+        height, width = num_rows_W[0], num_columns_W[0]
+        for w in range(1, LANES):
+            height, width = max(height, num_rows_W[w]), max(width, num_columns_W[w])
         if height == 0 or width == 0:
             continue
-        p_CW[:height], q_YW[:width], cost_CYW[:height] = 0, 0, 0
+        _fill(p_CW, height, _ZERO)
+        _fill(q_YW, width, _ZERO)
+        for c in range(height):
+            _fill(cost_CYW[c], width, _ZERO)
         for w in range(LANES):
             m = lanes[min(w, len(lanes) - 1)]
             rows, columns = rows_WC[w, : num_rows_W[w]], columns_WY[w, : num_columns_W[w]]
@@ -156,6 +161,14 @@ def _transport(
             rows, columns = rows_WC[w, : num_rows_W[w]], columns_WY[w, : num_columns_W[w]]
             plan_CY = plan_MCY[m] if len(plan_MCY) > 0 else plan_MCY[:0].reshape((0, num_Y))
             _store(kernel_CYW, u_CW, v_YW, rows, columns, w, largest_MC[m], plan_CY)
+
+
+@_vectorised
+def _fill(array_RW: Array, num_rows: int, value: Any) -> None:
+    """Sets the first rows; numba takes seconds to compile each assignment to a slice."""
+    for row in range(num_rows):
+        for w in range(array_RW.shape[1]):
+            array_RW[row, w] = value
 
 
 @_vectorised
@@ -225,14 +238,14 @@ def _first_potentials(
     """The largest f, and then g, with f + g <= c: the kernel begins with a 1 in every row and every column, however
     small epsilon is."""
     num_W = cost_CYW.shape[2]
+    _fill(f_CW, height, _FAR)
+    _fill(g_YW, width, _FAR)
     for c in range(height):
-        f_CW[c] = _FAR
         for y in range(width):
             for w in range(num_W):
                 if q_YW[y, w] > 0:
                     f_CW[c, w] = min(f_CW[c, w], cost_CYW[c, y, w])
     for y in range(width):
-        g_YW[y] = _FAR
         for c in range(height):
             for w in range(num_W):
                 if p_CW[c, w] > 0:
@@ -277,14 +290,15 @@ def _scale(
                 _fill_kernel(
                     cost_CYW, p_CW, q_YW, height, width, f_CW, g_YW, inverse_epsilon, damping, kernel_CYW, damped_YW
                 )
-                v_YW[:width] = 1
+                _fill(v_YW, width, _ONE)
                 _scale_rows(kernel_CYW, p_CW, v_YW, height, width, u_CW, sums_YW)
             for y in range(width):
                 for w in range(num_W):
                     ratio = q_YW[y, w] / max(sums_YW[y, w], _TINY)
                     v_YW[y, w] = ratio if exponent == _ONE else exp2(exponent * log2(ratio) - damped_YW[y, w])
         _scale_rows(kernel_CYW, p_CW, v_YW, height, width, u_CW, sums_YW)
-        error_W[:] = 0
+        for w in range(num_W):
+            error_W[w] = _ZERO
         for y in range(width):
             for w in range(num_W):
                 mass = v_YW[y, w] * sums_YW[y, w]
@@ -305,9 +319,9 @@ def _scale_rows(
 ) -> None:
     """u = p / (K v), and K^T u."""
     num_W = kernel_CYW.shape[2]
-    sums_YW[:width] = 0
+    _fill(sums_YW, width, _ZERO)
+    _fill(u_CW, height, _ZERO)
     for c in range(height):
-        u_CW[c] = 0
         for y in range(width):
             for w in range(num_W):
                 u_CW[c, w] += kernel_CYW[c, y, w] * v_YW[y, w]
@@ -328,7 +342,10 @@ def _largest(u_CW: Array, v_YW: Array, height: int, width: int) -> Any:
     for y in range(width):
         for w in range(num_W):
             largest_W[w] = max(largest_W[w], v_YW[y, w])
-    return largest_W.max()
+    largest = _ZERO
+    for w in range(num_W):
+        largest = max(largest, largest_W[w])
+    return largest
 
 
 @_vectorised

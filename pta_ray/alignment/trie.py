@@ -33,7 +33,9 @@ class Trie(NamedTuple):
 
 def build_trie(table: ByteTable) -> Trie:
     """The trie over a table's ordinary tokens. Of tokens with equal bytes it holds the first in `sorted_ids_O`."""
-    return Trie(*_build(table.data_N, table.offsets_V1, table.sorted_ids_O))
+    nodes_N4, high_N, end = _build(table.data_N, table.offsets_V1, table.sorted_ids_O)
+    size = end + _NUM_BYTES  # a byte may lead up to 255 places beyond the last base
+    return Trie(nodes_N4[:size].copy(), high_N[:size].copy())
 
 
 @numba.njit(cache=True, nogil=True)
@@ -61,17 +63,21 @@ def walk(trie: Trie, x: Array) -> tuple[int, int, int]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _build(data_N: Array, offsets_V1: Array, sorted_ids_O: Array) -> tuple[Array, Array]:
+def _build(data_N: Array, offsets_V1: Array, sorted_ids_O: Array) -> tuple[Array, Array, int]:
     """Places the nodes level by level, so that the upper levels, which every walk reads, lie together."""
     nodes_N4, high_N = _grown(np.empty((0, 4), np.int32), np.empty(0, np.int32), 4 * len(sorted_ids_O) + 4 * _NUM_BYTES)
     nodes_N4[_ROOT, _PARENT], nodes_N4[_ROOT, _TOKEN], high_N[_ROOT] = _NO_NODE, -1, len(sorted_ids_O)
     # Nodes of equally many children look for room from where the last of them found some: no place is tried often.
     room_from = np.ones(_NUM_BYTES + 1, np.int64)
     bytes_B, begins_B1 = np.empty(_NUM_BYTES, np.int64), np.empty(_NUM_BYTES + 1, np.int64)
-    level, depth, end = [_ROOT], 0, 1
-    while len(level) > 0:
-        below = level[:0]
-        for node in level:
+    queue = np.empty(offsets_V1[-1] + 1, np.int64)  # there is no more than one node for each byte
+    queue[0] = _ROOT
+    head, tail, depth, end = 0, 1, 0, 1
+    while head < tail:
+        level_end = tail
+        while head < level_end:
+            node = queue[head]
+            head += 1
             low, high = nodes_N4[node, _LOW], high_N[node]
             token, count = _branch(data_N, offsets_V1, sorted_ids_O, low, high, depth, bytes_B, begins_B1)
             nodes_N4[node, _TOKEN] = token
@@ -86,11 +92,11 @@ def _build(data_N: Array, offsets_V1: Array, sorted_ids_O: Array) -> tuple[Array
             for b in range(count):
                 child = base + bytes_B[b]
                 nodes_N4[child, _PARENT], nodes_N4[child, _LOW], high_N[child] = node, begins_B1[b], begins_B1[b + 1]
-                below.append(child)
+                queue[tail] = child
+                tail += 1
                 end = max(end, child + 1)
-        level, depth = below, depth + 1
-    # A byte may lead up to 255 places beyond the last base.
-    return nodes_N4[: end + _NUM_BYTES].copy(), high_N[: end + _NUM_BYTES].copy()
+        depth += 1
+    return nodes_N4, high_N, end
 
 
 @numba.njit(cache=True, nogil=True)
@@ -130,6 +136,10 @@ def _fits(nodes_N4: Array, base: int, bytes_B: Array, count: int) -> bool:
 @numba.njit(cache=True, nogil=True)
 def _grown(nodes_N4: Array, high_N: Array, size: int) -> tuple[Array, Array]:
     larger_N4, larger_N = np.zeros((size, 4), np.int32), np.zeros(size, np.int32)
-    larger_N4[:, _PARENT], larger_N4[:, _TOKEN] = _FREE, -1
-    larger_N4[: len(nodes_N4)], larger_N[: len(high_N)] = nodes_N4, high_N
+    for n in range(size):  # numba takes seconds to compile assignments to slices
+        larger_N4[n, _PARENT], larger_N4[n, _TOKEN] = _FREE, -1
+    for n in range(len(nodes_N4)):
+        larger_N[n] = high_N[n]
+        for field in range(4):
+            larger_N4[n, field] = nodes_N4[n, field]
     return larger_N4, larger_N

@@ -73,6 +73,15 @@ def vocabulary_map(source: ByteTable, target: ByteTable) -> VocabularyMap:
     return VocabularyMap(piece_V, nearest_V)
 
 
+def longest_prefixes(source: ByteTable, target: ByteTable, trie: Trie) -> npt.NDArray[np.int32]:
+    """`VocabularyMap.piece_V` alone, which takes a walk through the target's trie for each token and no search."""
+    piece_V = np.full(source.size, -1, np.int32)
+    piece_V[source.roles_V == Role.EOS] = target.eos_id
+    ordinary_ids = np.flatnonzero((source.roles_V == Role.ORDINARY) & (source.lengths_V > 0))
+    _walk_tokens(source.data_N, source.offsets_V1, ordinary_ids, trie, piece_V)
+    return piece_V
+
+
 def load_vocabulary_map(source: ByteTable, target: ByteTable) -> VocabularyMap:
     """`vocabulary_map`, kept on disk under the fingerprints of both tables. A file that is no such map is replaced."""
     name = f"{source.fingerprint[:32]}-{target.fingerprint[:32]}.npz"
@@ -144,6 +153,12 @@ def _count(word: Any) -> Any:
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
     return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@numba.njit(cache=True, nogil=True)
+def _walk_tokens(data_N: Array, offsets_V1: Array, ordinary_ids: Array, trie: Trie, piece_V: Array) -> None:
+    for i in ordinary_ids:
+        piece_V[i], _, _ = walk(trie, data_N[offsets_V1[i] : offsets_V1[i + 1]])
 
 
 @numba.njit(cache=True, nogil=True)

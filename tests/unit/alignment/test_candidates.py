@@ -20,7 +20,7 @@ def stand_ins(world: World, joined: Joined, m: int) -> dict[bytes, int]:
     for x in toy.candidates(world.source.table, spoken, m, spoken.probs_TC[m]):
         whole = x if spoken.retained_T[m] == 1 else None
         if joined == "nearest" and whole is not None:
-            found[x] = int(world.vocabularies.map.nearest_V[world.source.vocabulary.index(x)])
+            found[x] = int(world.vocabularies.nearest_V[world.source.vocabulary.index(x)])
         elif x:
             fitting = [i for i in range(table.size) if table.token(i) and x.startswith(table.token(i))]
             found[x] = max(fitting, key=lambda i: len(table.token(i)))

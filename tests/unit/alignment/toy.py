@@ -11,7 +11,6 @@ from pta_ray.alignment.pairing import pair_boundaries
 from pta_ray.alignment.pinning import Pinned, pin
 from pta_ray.alignment.trie import build_trie
 from pta_ray.alignment.vocabularies import Vocabularies
-from pta_ray.alignment.vocabulary_map import vocabulary_map
 from pta_ray.distributions import Scores
 from pta_ray.tokenizers.byte_table import ByteTable, Role
 
@@ -34,7 +33,7 @@ def with_special(of: ByteTable) -> ByteTable:
 
 def vocabularies(source: ByteTable, target: ByteTable) -> Vocabularies:
     """The indexes, without the cache on disk."""
-    return Vocabularies(source, target, build_trie(target), vocabulary_map(source, target))
+    return Vocabularies(source, target, build_trie(target))
 
 
 def ends(tokens: list[bytes]) -> np.ndarray:
