@@ -26,6 +26,12 @@ class Scores:
         """The tokens that actually follow."""
         return self.ids_L[1:]
 
+    def part(self, m: slice) -> "Scores":
+        """What it says at some of the positions, with the tokens before and behind them."""
+        return Scores(
+            self.ids_L[m.start : m.stop + 1], self.next_log_probs_M[m], self.top_ids_MK[m], self.top_log_probs_MK[m]
+        )
+
 
 @dataclass(frozen=True)
 class SparseDistribution:

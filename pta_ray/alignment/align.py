@@ -1,7 +1,7 @@
 """Probabilistic token alignment of one window, step by step."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,17 @@ from pta_ray.alignment.candidates import Joined, target_candidates
 from pta_ray.alignment.conditioning import SourceCandidates, condition
 from pta_ray.alignment.cost import COSTS
 from pta_ray.alignment.pairing import pair_boundaries, pair_by_edit_distance
-from pta_ray.alignment.pinning import pin
+from pta_ray.alignment.pinning import Pinned, pin
 from pta_ray.alignment.projection import hard_masses, keep_top
 from pta_ray.alignment.transport import transport
 from pta_ray.alignment.vocabularies import Vocabularies
 from pta_ray.config import Alignment
 from pta_ray.distributions import Scores, SparseDistribution
 
+Rows = TypeVar("Rows", SourceCandidates, Pinned)
+
+_BLOCK = 2048
+"""Boundaries whose costs exist at the same time: they stay in the processor's cache however long the sequence."""
 _BAND = 64
 """Tokens by which the pairing of two tokenizations that spell different bytes may stray."""
 
@@ -86,7 +90,26 @@ def align(
         source.next_ids_M, source.next_log_probs_M, source.top_ids_MK, source.top_log_probs_MK,
     )  # fmt: skip
     pinned = pin(vocabularies.source, spoken, text, ends_T, last_T)
-    p_MC = pinned.rest_MC if method.pinned else spoken.probs_TC[:-1]
+    num_M = len(pinned.spoken_M)
+    blocks = [slice(first, min(first + _BLOCK, num_M)) for first in range(0, num_M, _BLOCK)] or [slice(0, 0)]
+    moved = [_move(settings, method, vocabularies, _rows(spoken, m), _rows(pinned, m), target.part(m)) for m in blocks]
+    ids_MK, probs_MK, converged_M = (np.concatenate(parts) for parts in zip(*moved, strict=True))
+    # float16 on the way here may have rounded the retained mass up.
+    confidence_M = np.where(pinned.spoken_M, np.minimum(spoken.retained_T[:-1], 1), 0).astype(np.float32)
+    distribution = SparseDistribution(ids_MK, probs_MK, confidence_M)
+    return Aligned(distribution, spoken, int((~converged_M).sum()))
+
+
+def _move(
+    settings: Alignment,
+    method: Method,
+    vocabularies: Vocabularies,
+    spoken: SourceCandidates,
+    pinned: Pinned,
+    target: Scores,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Moves mass to the target's candidates: ids and probabilities [M, K], and which plans converged [M]."""
+    p_MC = pinned.rest_MC if method.pinned else spoken.probs_TC
     candidates = target_candidates(vocabularies, spoken, p_MC, target, method.joined)
     q_MY = candidates.probs_MY
     if method.pinned:
@@ -101,9 +124,12 @@ def align(
     if method.pinned:
         masses_MY[:, 0] = pinned.actual_M
     ids_MK, probs_MK = keep_top(candidates.ids_MY, masses_MY, settings.top_k)
-    confidence_M = np.where(pinned.spoken_M, spoken.retained_T[:-1], 0).astype(np.float32)
-    distribution = SparseDistribution(ids_MK, probs_MK, confidence_M)
-    return Aligned(distribution, spoken, int((~moved.converged_M).sum()))
+    return ids_MK, probs_MK, moved.converged_M
+
+
+def _rows(record: Rows, m: slice) -> Rows:
+    """Some boundaries of arrays that all have one row for each."""
+    return type(record)(*(getattr(record, field.name)[m] for field in fields(record)))
 
 
 def _places(last_T: npt.NDArray[np.int64], num_S: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -122,6 +122,7 @@ def seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
 
 def measure_speed(vocabularies: Vocabularies, long: Sequence) -> dict[str, float]:
     """Positions a second of the whole alignment, and what share of the time its costliest steps take."""
+    align(Alignment(), vocabularies, *long.arguments)
     profile = cProfile.Profile()
     profile.enable()
     for _ in range(REPEATS):

@@ -11,6 +11,7 @@ from pta_ray.alignment.align import Aligned, align
 from pta_ray.alignment.conditioning import condition
 from pta_ray.alignment.pairing import pair_boundaries
 from pta_ray.alignment.pinning import pin
+from pta_ray.alignment.vocabularies import prepare_vocabularies
 from pta_ray.config import Alignment
 from pta_ray.distributions import Scores
 from pta_ray.evaluation.fidelity import Fidelity, measure_fidelity
@@ -206,3 +207,16 @@ def test_a_sentencepiece_target_is_covered_too(fixture: Fixture) -> None:
         )  # fmt: skip
         pinned = pin(source.table, spoken, window.text, ends_T, last_T)
         assert pinned.spoken_M.mean() >= 0.98
+
+
+def test_blocks_of_boundaries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = load_fixture()
+    window, source, target = fixture.windows[0], fixture.models["smollm2"], fixture.models["target"]
+    vocabularies = prepare_vocabularies(source.table, target.table)
+    arguments = window.text, source.scores[0], source.ends[0], target.scores[0], target.ends[0]
+    whole = align(Alignment(), vocabularies, *arguments).distribution
+    monkeypatch.setattr("pta_ray.alignment.align._BLOCK", 64)
+    parts = align(Alignment(), vocabularies, *arguments).distribution
+    np.testing.assert_array_equal(parts.ids_MK[:, 0], whole.ids_MK[:, 0])
+    np.testing.assert_allclose(parts.probs_MK, whole.probs_MK, atol=1e-4)
+    np.testing.assert_array_equal(parts.confidence_M, whole.confidence_M)
