@@ -1,6 +1,8 @@
 """The Parquet cache of a fused stream: what `pta-ray align` leaves, and `pta-ray fuse --from-cache` trains from.
 
-*.parquet           one row per training window, in the order of the stream: window_id, share, fused
+*.parquet           one row per training window, in the order of the stream: window_id and domain; task, row and
+                    ends_task, its place in what was read; share, of the training text; winner, the model whose
+                    distribution it carries; fused, that distribution over tokens or over intervals of them
 _common_metadata    what made them, by Parquet's own convention: the schema of the rows, and `Description` as JSON
                     under the key `pta-ray`; written last, so a directory without it is not finished
 _align.log          what the libraries logged; readers of Parquet pass over names that begin with an underscore
@@ -9,7 +11,6 @@ Nothing heavy is imported here, so that a cache that does not suit a job is refu
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,13 +19,13 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pta_ray.agreement import check_agreement
 from pta_ray.config import Job, expand
 from pta_ray.errors import JobError
 from pta_ray.placement import Actors, Placement, place
 
 _COMMON_METADATA = "_common_metadata"
 _KEY = b"pta-ray"
-_RUNNING = {"target", "sources", "training", "output"}  # sections that need not agree; of the models, see below
 _WRITING_CPUS = 0.5
 
 
@@ -33,7 +34,7 @@ class Description(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     job: Job
     """With every default filled in."""
     packages: dict[str, str]
@@ -43,7 +44,7 @@ class Description(BaseModel):
     target_tokenizer: str
     """Fingerprint of the target's byte table."""
     counts: dict[str, int | float]
-    """Telemetry's counters: bits and bytes of held-out text by model, windows won."""
+    """Telemetry's counters: bits and bytes of held-out text by model, positions by source."""
     num_set_aside: int
     """Documents that could not be read."""
     num_rows: int
@@ -121,11 +122,7 @@ def check_settings(cache: Cache, job: Job) -> None:
     Raises:
         JobError: names the first field that differs, and what it has to be.
     """
-    made, wanted = _settings(cache.description.job), _settings(job)
-    for field, value in made.items():
-        if wanted[field] != value:
-            mend = "set it to that, or align anew"
-            raise JobError(field, f"is {wanted[field]}, and the cache was made with {value}; {mend}")
+    check_agreement(cache.description.job, job, {"training": True}, "the cache", "align anew")
 
 
 def check_target(cache: Cache, job: Job, sha256: str, tokenizer: str) -> None:
@@ -164,18 +161,6 @@ def place_from_cache(job: Job, cache: Cache, has_gpus: bool) -> Placement:
         scoring=[evaluation] * count,
         alignment=replace(placement.alignment, stage="count bits", count=count, what="of the held-out text"),
     )
-
-
-def _settings(job: Job) -> Mapping[str, object]:
-    """Every setting that the rows of a cache, or the measurements beside them, depend on, by field."""
-    sections = job.model_dump(mode="json", exclude=_RUNNING)
-    settings: dict[str, object] = {
-        "target.name": job.target.name,
-        "sources": [f"{source.name} ({source.model})" for source in job.sources],
-    }
-    for section, values in sections.items():
-        settings |= {f"{section}.{name}": value for name, value in values.items()}
-    return settings
 
 
 def _first_line(error: Exception) -> str:

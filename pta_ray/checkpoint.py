@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 from pta_ray.errors import JobError
 
@@ -69,10 +70,35 @@ def _copy_from_uri(uri: str) -> str:
 
 def max_positions(checkpoint: str, trust_remote_code: bool) -> int:
     """The longest sequence that the model was made for."""
+    config = _text_config(checkpoint, trust_remote_code)
+    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 0) or 1 << 20)
+
+
+def check_vocabulary(field: str, checkpoint: str, tokenizer_size: int, trust_remote_code: bool) -> None:
+    """Refuses a model whose tokenizer has ids that its embeddings have no row for: reading one ends the engine.
+
+    Args:
+        field: of the job, that names the model.
+        tokenizer_size: the highest id that a sequence may hold + 1. A wider model is padded, as many are.
+
+    Raises:
+        JobError: the model is narrower; names both sizes.
+    """
+    model_size = int(_text_config(checkpoint, trust_remote_code).vocab_size)
+    if model_size < tokenizer_size:
+        raise JobError(
+            field,
+            f"its tokenizer has ids up to {tokenizer_size - 1}, but the model only knows those up to {model_size - 1}; "
+            "take the tokenizer that belongs to the checkpoint, without tokens added later, or resize the model's "
+            "embeddings (transformers: resize_token_embeddings)",
+        )
+
+
+def _text_config(checkpoint: str, trust_remote_code: bool) -> Any:
+    """The part of a model's configuration that is about text."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=trust_remote_code).get_text_config()
-    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", 0) or 1 << 20)
+    return AutoConfig.from_pretrained(checkpoint, trust_remote_code=trust_remote_code).get_text_config()
 
 
 def fingerprint(checkpoint: str) -> str:

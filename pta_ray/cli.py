@@ -40,6 +40,9 @@ def fuse(
         str | None,
         typer.Option(metavar="DIR", help="Train from what `pta-ray align` wrote there; no source is loaded."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint of an interrupted run, if there is one.")
+    ] = False,
     dry_run: DryRun = False,
     address: Address = None,
 ) -> None:
@@ -57,9 +60,9 @@ def fuse(
     from pta_ray import runner
 
     if cache:
-        runner.run_fuse_from_cache(job, address, cache)
+        runner.run_fuse_from_cache(job, address, resume, cache)
     else:
-        runner.run_fuse(job, address)
+        runner.run_fuse(job, address, resume)
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """The Arrow columns of the stream: one row per window, fixed flat lists, no Python object per token.
 
 A row starts as a window (`WINDOW_SCHEMA`); each scoring stage adds one struct column with what its model says;
-alignment replaces them by the fused distribution (`FUSED_TYPE`).
+alignment replaces them by the name of the `winner` and the `fused` distribution that it gives (`FUSED_TYPE`), which is
+kept together with `KEPT_OF_WINDOW`.
 """
 
 import itertools
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pta_ray.distributions import Scores, SparseDistribution
+from pta_ray.distributions import FusedTargets, IntervalTargets, Scores, SparseDistribution
 
 WINDOW_SCHEMA = pa.schema(
     [
@@ -22,8 +23,13 @@ WINDOW_SCHEMA = pa.schema(
         ("ends_document", pa.bool_()),
         ("share", pa.float64()),  # of the training text, by size: how far along the run is
         ("held_out", pa.bool_()),  # measured, not learned from
+        ("task", pa.int32()),  # the number of the reading task
+        ("row", pa.int32()),  # the place among the task's windows, from 0
+        ("ends_task", pa.bool_()),  # the last of the task's windows
     ]
 )
+KEPT_OF_WINDOW = ["window_id", "domain", "task", "row", "ends_task", "share"]
+"""The columns of a window that are left when its text is no longer needed."""
 SCORES_TYPE = pa.struct(
     [
         ("ids", pa.list_(pa.int32())),
@@ -35,7 +41,9 @@ SCORES_TYPE = pa.struct(
 FUSED_TYPE = pa.struct(
     [
         ("ids", pa.list_(pa.int32())),  # the target's own sequence
-        ("top_ids", pa.list_(pa.int32())),
+        ("top_ids", pa.list_(pa.int32())),  # null where the target learns from intervals
+        ("low", pa.list_(pa.int32())),  # null where it learns from tokens, as `high`
+        ("high", pa.list_(pa.int32())),
         ("probs", pa.list_(pa.float16())),
         ("confidence", pa.list_(pa.float16())),
     ]
@@ -65,7 +73,7 @@ def read_scores(column: pa.StructArray) -> list[Scores]:
     fields = [_arrays(column.field(i)) for i in range(4)]
     scores = []
     for ids_L, next_log_probs_M, top_ids, top_log_probs in zip(*fields, strict=True):
-        shape = (len(next_log_probs_M), -1) if len(next_log_probs_M) else (0, 0)
+        shape = _entries_shape(len(next_log_probs_M))
         scores.append(
             Scores(
                 ids_L, next_log_probs_M, top_ids.reshape(shape), top_log_probs.astype(np.float32).reshape(shape)
@@ -74,29 +82,33 @@ def read_scores(column: pa.StructArray) -> list[Scores]:
     return scores
 
 
-def fused_column(ids: Sequence[npt.NDArray[np.int32]], fused: Sequence[SparseDistribution]) -> pa.StructArray:
-    """Packs the target's sequences and the distributions it learns from, one window a row."""
+def fused_column(ids: Sequence[npt.NDArray[np.int32]], fused: Sequence[FusedTargets]) -> pa.StructArray:
+    """Packs the target's sequences and what it learns from, one window a row."""
     return pa.StructArray.from_arrays(
         [
             _lists(ids, np.int32),
-            _lists([f.ids_MK for f in fused], np.int32),
-            _lists([f.probs_MK for f in fused], np.float16),
+            _lists([f.ids_MK if isinstance(f, SparseDistribution) else None for f in fused], np.int32),
+            _lists([f.low_MI if isinstance(f, IntervalTargets) else None for f in fused], np.int32),
+            _lists([f.high_MI if isinstance(f, IntervalTargets) else None for f in fused], np.int32),
+            _lists([f.probs_MK if isinstance(f, SparseDistribution) else f.probs_MI for f in fused], np.float16),
             _lists([f.confidence_M for f in fused], np.float16),
         ],
         fields=list(FUSED_TYPE),
     )
 
 
-def read_fused(column: pa.StructArray) -> list[tuple[npt.NDArray[np.int32], SparseDistribution]]:
+def read_fused(column: pa.StructArray) -> list[tuple[npt.NDArray[np.int32], FusedTargets]]:
     """The inverse of `fused_column`, up to the precision of float16."""
-    fields = [_arrays(column.field(i)) for i in range(4)]
-    rows = []
-    for ids_L, top_ids, probs, confidence_M in zip(*fields, strict=True):
-        shape = (len(confidence_M), -1)
-        fused = SparseDistribution(
-            top_ids.reshape(shape), probs.astype(np.float32).reshape(shape), confidence_M.astype(np.float32)
-        )
-        rows.append((ids_L, fused))
+    fields = [_arrays(column.field(i)) for i in range(len(FUSED_TYPE))]
+    of_tokens = column.field("top_ids").is_valid().to_pylist()
+    rows: list[tuple[npt.NDArray[np.int32], FusedTargets]] = []
+    for ids_L, top_ids, low, high, probs, confidence, is_of_tokens in zip(*fields, of_tokens, strict=True):
+        shape, confidence_M = _entries_shape(len(confidence)), confidence.astype(np.float32)
+        probs = probs.astype(np.float32).reshape(shape)
+        if is_of_tokens:
+            rows.append((ids_L, SparseDistribution(top_ids.reshape(shape), probs, confidence_M)))
+        else:
+            rows.append((ids_L, IntervalTargets(low.reshape(shape), high.reshape(shape), probs, confidence_M)))
     return rows
 
 
@@ -105,10 +117,17 @@ def struct_column(table: pa.Table, name: str) -> pa.StructArray:
     return pa.concat_arrays(table.column(name).chunks) if table.num_rows else table.column(name).combine_chunks()
 
 
-def _lists(arrays: Sequence[npt.NDArray[Any]], dtype: type[np.generic]) -> pa.ListArray:
-    offsets = np.concatenate([[0], np.cumsum([array.size for array in arrays])]).astype(np.int32)
-    values = np.concatenate([array.ravel() for array in arrays]) if arrays else np.empty(0)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.astype(dtype)))
+def _lists(arrays: Sequence[npt.NDArray[Any] | None], dtype: type[np.generic]) -> pa.ListArray:
+    """One list a row, null in place of None."""
+    flat = [np.empty(0, dtype) if array is None else array.ravel() for array in arrays]
+    offsets = np.concatenate([[0], np.cumsum([array.size for array in flat])]).astype(np.int32)
+    values = np.concatenate(flat) if flat else np.empty(0)
+    nulls = pa.array([array is None for array in arrays], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.astype(dtype)), mask=nulls)
+
+
+def _entries_shape(num_positions: int) -> tuple[int, int]:
+    return (num_positions, -1) if num_positions else (0, 0)
 
 
 def _arrays(lists: pa.ListArray) -> list[npt.NDArray[Any]]:

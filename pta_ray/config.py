@@ -23,7 +23,9 @@ class Settings(BaseModel):
 
 def expand(path: str) -> str:
     """A path with `~` and `$VARIABLE` filled in, absolute if it exists, since actors have other working directories;
-    a URI or a hub id passes unchanged."""
+    a URI, a hub id and nothing at all pass unchanged."""
+    if not path:
+        return path
     if "://" in path:
         if "@" in path.split("://", 1)[1].split("/", 1)[0]:
             raise ValueError("credentials do not belong in a job file; set them where the file system looks for them")
@@ -103,7 +105,7 @@ class Data(Settings):
     train: list[TextSource] = Field(min_length=1)
     """What the target learns from."""
     held_out: list[TextSource] = []
-    """What bits per byte are measured on at the end; not trained on."""
+    """What bits per byte are measured on, at the end and in validations; not trained on."""
     window_tokens: int = Field(1024, ge=16)
     """The longest window, in tokens of the target."""
     epochs: int = Field(1, ge=1)
@@ -138,13 +140,79 @@ class Alignment(Settings):
     """Entropic regularisation of the transport."""
     rho: float = Field(0.05, gt=0)
     """Pull of the target's own distribution on the transport of `pta`; towards infinity it becomes balanced."""
+    targets: Literal["tokens", "intervals"] = "tokens"
+    """What the target learns to predict: `tokens` of its own with their probabilities; or `intervals` of its vocabulary
+    in byte order, which leave open which of the tokens that begin with a source's token is meant (needs `pta`)."""
+
+    @model_validator(mode="after")
+    def _intervals_of_pta(self) -> "Alignment":
+        if self.targets == "intervals" and self.method != "pta":
+            raise ValueError(f"targets: intervals needs method: pta (got {self.method})")
+        return self
+
+
+class Ramp(Settings):
+    """A share that is fixed, or changes linearly over the run."""
+
+    start: float = Field(ge=0, le=1)
+    end: float = Field(ge=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        return value if isinstance(value, dict | Ramp) else {"start": value, "end": value}
+
+    def at(self, progress: float) -> float:
+        """Its value when a share of the run is done."""
+        return self.start + (self.end - self.start) * min(progress, 1.0)
+
+
+class Lora(Settings):
+    """Low-rank adapters in place of full fine-tuning; they are merged into the exported weights."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    modules: list[str] | Literal["all-linear"] = "all-linear"
+    """Names of the linear layers that get an adapter; the head gets none."""
+
+
+class Checkpoints(Settings):
+    """What a run that was interrupted goes on from."""
+
+    every_steps: int = Field(100, ge=1)
+    """Optimizer steps between two checkpoints."""
+    keep_last: int = Field(2, ge=1)
+    """How many stay; the best one by validation stays besides."""
+    directory: str = ""
+    """A directory that all workers reach, or any URI that pyarrow writes to (`s3://`, `gs://`); by default within
+    `<output>.partial`, and removed with it when the run has ended well."""
+
+    @field_validator("directory")
+    @classmethod
+    def _expand_directory(cls, value: str) -> str:
+        return expand(value).rstrip("/")
+
+
+class Validation(Settings):
+    """Bits per byte on the held-out text during training. The best checkpoint becomes the result."""
+
+    every_steps: int = Field(ge=1)
+    """Optimizer steps between two validations; a checkpoint is written with each that is the best so far."""
+    patience: int | None = Field(None, ge=1)
+    """Ends the training after so many validations in a row without a better one; by default it goes on."""
 
 
 class Training(Settings):
     """How the target learns from the fused distributions. The defaults are the paper's."""
 
-    clm_weight: float = Field(0.8, ge=0, le=1)
-    """Weight of the ordinary language-modelling loss; the rest goes to the fused distributions."""
+    clm_weight: Ramp = Ramp(start=0.8, end=0.8)
+    """Weight of the ordinary language-modelling loss; the rest goes to the fused distributions. A number, or
+    `{start: 0.5, end: 1}`."""
+    divergence: Literal["cross_entropy", "forward_kl", "reverse_kl", "jsd"] = "cross_entropy"
+    """What is minimised between the fused distributions and the target's."""
+    temperature: float = Field(1.0, gt=0)
+    """Flattens both distributions before they are compared."""
     learning_rate: float = Field(1e-5, gt=0)
     warmup: float = Field(0.008, ge=0, lt=1)
     """Share of the run in which the learning rate rises; it then falls along a cosine to a tenth."""
@@ -152,26 +220,56 @@ class Training(Settings):
     betas: tuple[float, float] = (0.9, 0.95)
     gradient_clipping: float = Field(1.0, gt=0)
     batch_windows: int = Field(128, ge=1)
-    """Windows per optimizer step, over all workers."""
+    """Windows per optimizer step, over all workers and however many there are."""
     micro_batch_windows: int = Field(4, ge=1)
-    """Windows per forward pass of one worker."""
+    """Windows per forward pass of one worker, of about equal length."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of weights and activations: bfloat16 on GPUs and float32 on CPUs, unless said otherwise. The optimizer's are
+    float32 always."""
+    gradient_checkpointing: bool = False
+    """Compute activations again for the gradient instead of keeping them."""
+    lora: Lora | None = None
     zero_stage: Literal[0, 1, 2, 3] = 2
-    """DeepSpeed ZeRO: 1 shards the optimizer's state over the workers, 2 the gradients too, 3 the parameters too."""
-    workers: int = Field(1, ge=1)
+    """DeepSpeed ZeRO: 1 shards the optimizer's state over the workers, 2 the gradients too, 3 the parameters too. In
+    bfloat16, which needs float32 copies of the weights, 0 is run as 1."""
+    offload_optimizer: bool = False
+    """Keep the optimizer's state in the host's memory (ZeRO 1 to 3)."""
+    offload_parameters: bool = False
+    """Keep the parameters in the host's memory too (ZeRO 3)."""
+    workers: tuple[int, int] = (1, 1)
+    """Training workers, or `[fewest, most]`: then their number follows what the cluster has."""
     cpus: float | None = Field(None, gt=0)
     """CPUs of one worker; by default one, or an equal share of a machine that has fewer."""
     gpus: float | None = Field(None, ge=0)
     """GPUs of one worker; by default one if the cluster has any."""
-    positions_per_chunk: int = Field(1024, ge=1)
+    positions_per_chunk: int = Field(256, ge=1)
     """Positions whose logits exist at the same time."""
+    checkpoints: Checkpoints = Checkpoints()
+    validation: Validation | None = None
+    max_bad_windows: int = Field(10, ge=0)
+    """Windows set aside because their targets or their loss are not finite; one more stops the run."""
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = ["tensorboard"]
+    """Where the scalars of the training go, besides metrics.json; W&B and MLflow find their account in their own
+    environment variables."""
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        return (value, value) if isinstance(value, int) else value
+
+    @field_validator("workers")
+    @classmethod
+    def _rising(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= value[0] <= value[1]:
+            raise ValueError(f"is {list(value)}; give a number of at least 1, or [fewest, most]")
+        return value
 
     @model_validator(mode="after")
-    def _whole_micro_batches(self) -> "Training":
-        per_pass = self.micro_batch_windows * self.workers
-        if self.batch_windows % per_pass:
-            raise ValueError(
-                f"batch_windows ({self.batch_windows}) must be a multiple of micro_batch_windows x workers ({per_pass})"
-            )
+    def _offload_of_what_is_sharded(self) -> "Training":
+        if self.offload_optimizer and self.zero_stage == 0:
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
+        if self.offload_parameters and self.zero_stage != 3:
+            raise ValueError("offload_parameters needs zero_stage 3")
         return self
 
 

@@ -1,6 +1,7 @@
-"""The two kinds of next-token distributions in the stream: what a model says, and what the target learns from.
+"""The next-token distributions in the stream: what a model says, and what the target learns from, which names tokens or
+intervals of its vocabulary.
 
-Shapes: L tokens of a sequence, M = L - 1 positions that predict a token, K entries per position.
+Shapes: L tokens of a sequence, M = L - 1 positions that predict a token, K entries or I intervals per position.
 """
 
 from dataclasses import dataclass
@@ -42,6 +43,29 @@ class SparseDistribution:
     probs_MK: npt.NDArray[np.float32]
     confidence_M: npt.NDArray[np.float32]
     """How much of its own belief the model could bring along, 0 to 1. At 0 it abstains and its entries mean nothing."""
+
+
+@dataclass(frozen=True)
+class IntervalTargets:
+    """Distinct, possibly nested intervals of the target's vocabulary in byte order. Empty ones have low = high and
+    probability 0. How many there is room for may differ from window to window.
+
+    Entry 0 is the actual next token alone. The end of the document has no bytes and no place among the sorted tokens:
+    its mass stays tail, and entry 0 is empty where it comes next.
+    """
+
+    low_MI: npt.NDArray[np.int32]
+    """The first place in `ByteTable.sorted_ids_O`."""
+    high_MI: npt.NDArray[np.int32]
+    """The place behind the last."""
+    probs_MI: npt.NDArray[np.float32]
+    """The probability that the next token is one of the interval; nested intervals hold the same mass again."""
+    confidence_M: npt.NDArray[np.float32]
+    """As in `SparseDistribution`."""
+
+
+FusedTargets = SparseDistribution | IntervalTargets
+"""What the target learns from along one window."""
 
 
 def own_distribution(scores: Scores) -> SparseDistribution:

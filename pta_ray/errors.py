@@ -18,3 +18,17 @@ class JobError(Exception):
 
 class StreamError(Exception):
     """A run that failed after it had started; the command line exits with code 1."""
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What lies at the bottom of a distributed failure: Ray's errors carry theirs as `cause`."""
+    causes = [error]
+    while (cause := getattr(causes[-1], "cause", None) or causes[-1].__cause__) is not None and cause not in causes:
+        causes.append(cause)
+    return next((cause for cause in causes if isinstance(cause, JobError | StreamError)), causes[-1])
+
+
+def one_line(error: BaseException) -> str:
+    """The kind of an error, and its message without the traceback or advice that may follow."""
+    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+    return f"{type(error).__name__}: {message}"

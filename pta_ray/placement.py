@@ -18,6 +18,13 @@ class Actors:
     """Of one actor."""
     gpus: float
     what: str
+    most: int = 0
+    """To how many it may grow while the job runs; 0 for those that stay as many as they are."""
+
+    @property
+    def how_many(self) -> str:
+        """For people."""
+        return f"{self.count} to {self.most}" if self.most > self.count else str(self.count)
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,11 @@ class Placement:
     def cpus(self) -> float:
         """That all stages together reserve."""
         return sum(actors.count * actors.cpus for actors in self.stages)
+
+    @property
+    def most_cpus(self) -> float:
+        """That all stages together reserve when they have grown as far as they may."""
+        return sum(max(actors.count, actors.most) * actors.cpus for actors in self.stages)
 
     @property
     def gpus(self) -> float:
@@ -65,8 +77,8 @@ def place(job: Job, has_gpus: bool) -> Placement:
         scoring,
         Actors("align", 1, 1.0, 0.0, "token alignment, MinCE fold"),
         Actors(
-            "train", training.workers, training.cpus or 1.0, one_gpu if training.gpus is None else training.gpus,
-            f"DeepSpeed ZeRO-{training.zero_stage}",
+            "train", training.workers[0], training.cpus or 1.0, one_gpu if training.gpus is None else training.gpus,
+            f"DeepSpeed ZeRO-{training.zero_stage}", most=training.workers[1],
         ),
     )  # fmt: skip
 

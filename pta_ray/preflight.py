@@ -16,9 +16,11 @@ def check_fuse(job: Job) -> None:
     """Refuses a job that cannot run.
 
     Raises:
-        JobError: the output is taken, or a model, an engine or a text is missing; names the field.
+        JobError: the output is taken, or a model, an engine, a text or what the training needs is missing; names the
+            field.
     """
     _check_output("output", job.output, "--set output=DIR")
+    _check_training(job)
     _check_stream(job)
 
 
@@ -34,6 +36,7 @@ def check_from_cache(job: Job, directory: str) -> Cache:
     _check_output("output", job.output, "--set output=DIR")
     cache = open_cache(directory)
     check_settings(cache, job)
+    _check_training(job)
     _check_model("target", job.target)
     _check_text("held_out", job.data.held_out)
     return cache
@@ -51,6 +54,17 @@ def _check_model(field: str, model: ServedModel) -> None:
     check_model(f"{field}.model", model.model)
     if importlib.util.find_spec(model.engine) is None:
         raise JobError(f"{field}.engine", f"{model.engine} is not installed: {_DISTRIBUTION[model.engine]}")
+
+
+def _check_training(job: Job) -> None:
+    training = job.training
+    if training.validation and not job.data.held_out:
+        raise JobError("training.validation", "measures bits per byte on data.held_out, which is empty: name some text")
+    if training.lora and importlib.util.find_spec("peft") is None:
+        raise JobError("training.lora", "peft is not installed: pip install 'pta-ray[lora]'")
+    for tracker in {"wandb", "mlflow"}.intersection(training.trackers):  # TensorBoard's files need no more than Ray
+        if importlib.util.find_spec(tracker) is None:
+            raise JobError("training.trackers", f"{tracker} is not installed: pip install {tracker}")
 
 
 def _check_text(section: str, sources: list[TextSource]) -> None:

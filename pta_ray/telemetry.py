@@ -35,8 +35,10 @@ class Snapshot:
     """Counters by name, such as windows won per domain and model."""
     training: dict[str, float] = field(default_factory=dict)
     """The trainer's latest scalars: loss, progress, step."""
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    """Mean loss by optimizer step."""
+    outcome: dict[str, Any] = field(default_factory=dict)
+    """What the training came to, when it has ended."""
+    failure: Exception | None = None
+    """Why it cannot go on, if that is known and trying again would not help."""
     set_aside: list[str] = field(default_factory=list)
     """Documents and windows that could not be processed, with the reason."""
 
@@ -59,9 +61,17 @@ class _Board:
     def count(self, counts: Mapping[str, float]) -> None:
         self._snapshot.counts.update(counts)
 
+    def start_over(self, counts: Mapping[str, float], set_aside: list[str]) -> None:
+        self._snapshot.counts, self._snapshot.set_aside = Counter(counts), set_aside
+
     def step(self, scalars: dict[str, float]) -> None:
         self._snapshot.training = scalars
-        self._snapshot.losses.append((int(scalars["step"]), scalars["loss"]))
+
+    def end(self, outcome: dict[str, Any]) -> None:
+        self._snapshot.outcome = outcome
+
+    def fail(self, error: Exception) -> None:
+        self._snapshot.failure = error
 
     def set_aside(self, what: str) -> None:
         self._snapshot.set_aside.append(what)
@@ -112,6 +122,18 @@ class Telemetry:
     def count(self, counts: Mapping[str, float]) -> None:
         """Adds to counters."""
         ray.get(self._board.count.remote(counts))
+
+    def start_over(self, counts: Mapping[str, float], set_aside: list[str]) -> None:
+        """Goes back to what was known when a checkpoint was made: what was reported since is done again."""
+        ray.get(self._board.start_over.remote(counts, set_aside))
+
+    def end(self, outcome: dict[str, Any]) -> None:
+        """Reports what the training came to."""
+        ray.get(self._board.end.remote(outcome))
+
+    def fail(self, error: Exception) -> None:
+        """Reports an error that trying again would not mend."""
+        ray.get(self._board.fail.remote(error))
 
     def snapshot(self) -> Snapshot:
         """What has been reported so far."""

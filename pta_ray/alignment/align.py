@@ -60,6 +60,8 @@ class Aligned:
     distribution: SparseDistribution
     source: SourceCandidates
     """What was aligned."""
+    pinned: Pinned
+    """The same, the actual tokens apart."""
     num_unconverged: int
     """Transport plans that missed their marginals."""
 
@@ -97,7 +99,7 @@ def align(
     # float16 on the way here may have rounded the retained mass up.
     confidence_M = np.where(pinned.spoken_M, np.minimum(spoken.retained_T[:-1], 1), 0).astype(np.float32)
     distribution = SparseDistribution(ids_MK, probs_MK, confidence_M)
-    return Aligned(distribution, spoken, int((~converged_M).sum()))
+    return Aligned(distribution, spoken, pinned, int((~converged_M).sum()))
 
 
 def _move(

@@ -1,7 +1,7 @@
 """Transport costs between a source's and the target's candidates, both as byte strings. All lie between 0 and 1.
 
 The end of the document costs nothing to the end of the document and 1 to everything else. A further cost is one more
-function of the same arguments in `COSTS`.
+kernel, chosen in `_fill`: a kernel that is handed over as an argument would be compiled anew in every process.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from pta_ray.alignment.conditioning import EOS_LENGTH, Array, SourceCandidates
 from pta_ray.alignment.edit_distance import MAX_PATTERN, clear, distance, levenshtein, new_masks, prepare
 from pta_ray.alignment.vocabularies import Vocabularies
 
+_PREFIX, _EDIT, _EXACT = range(3)
 _NUM_KNOWN = 1 << 16
 """Pairs of strings whose edit cost is remembered within a batch; a power of 2. A pair that is crowded out is computed
 again."""
@@ -29,28 +30,28 @@ def prefix_cost(
     vocabularies: Vocabularies, source: SourceCandidates, p_MC: npt.NDArray[np.float32], target: TargetCandidates
 ) -> npt.NDArray[np.float32]:
     """1 - common prefix / shorter length, so 0 where one string begins with the other."""
-    return _costs(_prefix_row, vocabularies, source, p_MC, target)
+    return _costs(_PREFIX, vocabularies, source, p_MC, target)
 
 
 def edit_cost(
     vocabularies: Vocabularies, source: SourceCandidates, p_MC: npt.NDArray[np.float32], target: TargetCandidates
 ) -> npt.NDArray[np.float32]:
     """Levenshtein distance / longer length (Zeng et al. 2025, section 3)."""
-    return _costs(_edit_row, vocabularies, source, p_MC, target)
+    return _costs(_EDIT, vocabularies, source, p_MC, target)
 
 
 def exact_cost(
     vocabularies: Vocabularies, source: SourceCandidates, p_MC: npt.NDArray[np.float32], target: TargetCandidates
 ) -> npt.NDArray[np.float32]:
     """0 for equal strings, 1 for all others."""
-    return _costs(_exact_row, vocabularies, source, p_MC, target)
+    return _costs(_EXACT, vocabularies, source, p_MC, target)
 
 
 COSTS: dict[str, Cost] = {"prefix": prefix_cost, "edit": edit_cost, "exact": exact_cost}
 
 
 def _costs(
-    row: Callable[..., None],
+    kind: int,
     vocabularies: Vocabularies,
     source: SourceCandidates,
     p_MC: npt.NDArray[np.float32],
@@ -59,7 +60,7 @@ def _costs(
     num_M, num_Y = target.ids_MY.shape
     cost_MCY = np.ones((num_M, source.ids_TC.shape[1], num_Y), np.float32)
     _fill(
-        row, vocabularies.source.data_N, source.starts_TC, source.lengths_TC, p_MC,
+        kind, vocabularies.source.data_N, source.starts_TC, source.lengths_TC, p_MC,
         vocabularies.target.data_N, vocabularies.target.offsets_V1, vocabularies.target.eos_id, target.ids_MY, cost_MCY,
     )  # fmt: skip
     return cost_MCY
@@ -67,7 +68,7 @@ def _costs(
 
 @numba.njit(cache=True, nogil=True)
 def _fill(
-    row: Callable[..., None],
+    kind: int,
     source_data_N: Array,
     starts_TC: Array,
     lengths_TC: Array,
@@ -78,7 +79,7 @@ def _fill(
     ids_MY: Array,
     cost_MCY: Array,
 ) -> None:
-    """Lets `row` compute a source candidate's costs, and sees to the ends of documents itself."""
+    """Lets the kernel of a kind compute a source candidate's costs, and sees to the ends of documents itself."""
     num_M, num_C, num_Y = cost_MCY.shape
     starts_Y, lengths_Y = np.zeros(num_Y, np.int64), np.zeros(num_Y, np.int64)
     known = np.full(_NUM_KNOWN, -1, np.int64), np.empty(_NUM_KNOWN, np.float32)
@@ -92,12 +93,18 @@ def _fill(
         for c in range(num_C):
             if p_MC[m, c] <= 0:
                 continue
-            start, length = starts_TC[m, c], lengths_TC[m, c]
+            start, length, cost_Y = starts_TC[m, c], lengths_TC[m, c], cost_MCY[m, c]
             if length == EOS_LENGTH:
                 for y in range(count):
-                    cost_MCY[m, c, y] = ids_MY[m, y] != eos_id
+                    cost_Y[y] = ids_MY[m, y] != eos_id
+            elif kind == _PREFIX:
+                _prefix_row(source_data_N, start, length, data_N, starts_Y, lengths_Y, count, cost_Y)
+            elif kind == _EDIT:
+                _edit_row(
+                    source_data_N, start, length, data_N, starts_Y, lengths_Y, count, masks, known, cost_MCY[m, c]
+                )
             else:
-                row(source_data_N, start, length, data_N, starts_Y, lengths_Y, count, masks, known, cost_MCY[m, c])
+                _exact_row(source_data_N, start, length, data_N, starts_Y, lengths_Y, count, cost_Y)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -117,8 +124,6 @@ def _prefix_row(
     starts_Y: Array,
     lengths_Y: Array,
     count: int,
-    masks: Array,
-    known: tuple[Array, Array],
     cost_Y: Array,
 ) -> None:
     for y in range(count):
@@ -137,8 +142,6 @@ def _exact_row(
     starts_Y: Array,
     lengths_Y: Array,
     count: int,
-    masks: Array,
-    known: tuple[Array, Array],
     cost_Y: Array,
 ) -> None:
     for y in range(count):

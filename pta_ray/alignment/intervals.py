@@ -22,10 +22,8 @@ chain rule along the text can say.
 
 What has only y to stand for it, beside y's pinned probability, is within the intervals around y and else tail.
 
-Shapes: I = 1 + C intervals at a boundary.
+Shapes: I = 1 + C intervals at a boundary; K entries of a distribution, an interval each.
 """
-
-from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -35,42 +33,44 @@ from pta_ray.alignment.conditioning import Array, SourceCandidates
 from pta_ray.alignment.pinning import Pinned
 from pta_ray.alignment.trie import Trie, walk
 from pta_ray.alignment.vocabularies import Vocabularies
-
-
-@dataclass(frozen=True)
-class IntervalTargets:
-    """Distinct, possibly nested intervals per predicting boundary. Empty ones have low = high and probability 0.
-
-    Entry 0 is the actual next token alone. The end of the document has no bytes and no place among the sorted tokens:
-    its mass stays tail, and entry 0 is empty where it comes next. Where the source abstains all entries are empty.
-    """
-
-    low_MI: npt.NDArray[np.int32]
-    """The first place in `ByteTable.sorted_ids_O`."""
-    high_MI: npt.NDArray[np.int32]
-    """The place behind the last."""
-    probs_MI: npt.NDArray[np.float32]
-    """The probability that the next token is one of the interval; nested intervals hold the same mass again."""
+from pta_ray.distributions import IntervalTargets, SparseDistribution
+from pta_ray.tokenizers.byte_table import ByteTable
 
 
 def interval_targets(
-    vocabularies: Vocabularies, source: SourceCandidates, pinned: Pinned, target_next_ids_M: npt.NDArray[np.int32]
+    vocabularies: Vocabularies,
+    source: SourceCandidates,
+    pinned: Pinned,
+    confidence_M: npt.NDArray[np.float32],
+    target_next_ids_M: npt.NDArray[np.int32],
 ) -> IntervalTargets:
     """States a source's distributions as intervals of the target's sorted vocabulary, one per candidate with mass left.
+    Where the source abstains all of them are empty.
 
     Args:
         vocabularies: the source's and the target's.
         source: from `condition`.
         pinned: from `pin`.
+        confidence_M: of the aligned distribution.
         target_next_ids_M: the target tokens that actually follow.
     """
     table = vocabularies.target
-    return IntervalTargets(
-        *_interval_targets(
-            vocabularies.source.data_N, source.starts_TC, source.lengths_TC, pinned.actual_M, pinned.rest_MC,
-            pinned.spoken_M, vocabularies.trie, table.data_N, table.offsets_V1, table.sorted_ids_O, target_next_ids_M,
-        )
+    low_MI, high_MI, probs_MI = _interval_targets(
+        vocabularies.source.data_N, source.starts_TC, source.lengths_TC, pinned.actual_M, pinned.rest_MC,
+        pinned.spoken_M, vocabularies.trie, table.data_N, table.offsets_V1, table.sorted_ids_O, target_next_ids_M,
     )  # fmt: skip
+    return IntervalTargets(low_MI, high_MI, probs_MI, confidence_M)
+
+
+def token_intervals(table: ByteTable, distribution: SparseDistribution) -> IntervalTargets:
+    """States a distribution over the target's tokens as intervals of one token each. Tokens without bytes are tail."""
+    place_V = np.full(table.size, -1, np.int32)
+    place_V[table.sorted_ids_O] = np.arange(len(table.sorted_ids_O))
+    place_MK = np.where(distribution.ids_MK >= 0, place_V[distribution.ids_MK], np.int32(-1))
+    has_place_MK = place_MK >= 0
+    low_MK = np.where(has_place_MK, place_MK, np.int32(0))
+    probs_MK = np.where(has_place_MK, distribution.probs_MK, np.float32(0))
+    return IntervalTargets(low_MK, low_MK + has_place_MK, probs_MK, distribution.confidence_M)
 
 
 @numba.njit(cache=True, nogil=True)

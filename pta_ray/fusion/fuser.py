@@ -6,15 +6,17 @@ the models say about them is counted as bits.
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pta_ray.alignment.align import align
+from pta_ray.alignment.intervals import interval_targets, token_intervals
 from pta_ray.alignment.vocabularies import prepare_vocabularies
-from pta_ray.columns import fused_column, read_scores, scores_name, struct_column
+from pta_ray.columns import KEPT_OF_WINDOW, fused_column, read_scores, scores_name, struct_column
 from pta_ray.config import Alignment
-from pta_ray.distributions import Scores, own_distribution
+from pta_ray.distributions import FusedTargets, Scores, own_distribution
 from pta_ray.evaluation.bits_per_byte import bit_counts
 from pta_ray.evaluation.fidelity import fidelity_counts, measure_fidelity
 from pta_ray.fusion.min_ce import Candidate, better
@@ -36,7 +38,8 @@ class Fuser:
         self._telemetry = telemetry
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Replaces the score columns of a batch by the column `fused`, and takes held-out windows out."""
+        """Replaces the text and the score columns of a batch by the columns `winner` and `fused`, and takes held-out
+        windows out."""
         counts: Counter[str] = Counter()
         with self._telemetry.timed("align") as work:
             tokens = pc.sum(pc.list_value_length(pc.struct_field(batch.column(scores_name(0)), "ids"))).as_py()
@@ -44,14 +47,13 @@ class Fuser:
             self._measure(batch.filter(batch.column("held_out")), counts)
             batch = batch.filter(pc.invert(batch.column("held_out")))
             scores = self._scores(batch)
-            winners = []
-            for row, (text, domain) in enumerate(_texts_and_domains(batch)):
-                winner = self._fuse(text, [s[row] for s in scores], row == 0, counts)
-                winners.append(winner)
-                counts[f"won/{domain}/{winner.name}"] += 1
-        target_ids = [s.ids_L for s in scores[0]]
-        fused = fused_column(target_ids, [winner.distribution for winner in winners])
-        return batch.select(["window_id", "share"]).append_column("fused", fused)
+            fused = [
+                self._fuse(text, [s[row] for s in scores], row == 0, counts)
+                for row, text in enumerate(batch.column("text").to_pylist())
+            ]
+        winners = pa.array([name for name, _ in fused], pa.string())
+        column = fused_column([s.ids_L for s in scores[0]], [targets for _, targets in fused])
+        return batch.select(KEPT_OF_WINDOW).append_column("winner", winners).append_column("fused", column)
 
     def _scores(self, batch: pa.Table) -> list[list[Scores]]:
         return [read_scores(struct_column(batch, scores_name(i))) for i in range(len(self._names))]
@@ -61,10 +63,14 @@ class Fuser:
             for (text, domain), score in zip(_texts_and_domains(batch), scores, strict=True):
                 counts.update(bit_counts(name, domain, score, tokenizer, text))
 
-    def _fuse(self, text: bytes, scores: list[Scores], is_sample: bool, counts: Counter[str]) -> Candidate:
-        """The best candidate for a window. Fidelity, which takes longer than alignment, is measured on samples."""
+    def _fuse(
+        self, text: bytes, scores: list[Scores], is_sample: bool, counts: Counter[str]
+    ) -> tuple[str, FusedTargets]:
+        """The best candidate for a window and what it teaches. Fidelity, which takes longer than alignment, is measured
+        on samples."""
         target, ends_T = scores[0], self._tokenizers[0].boundaries(scores[0].ids_L, text)
-        best = Candidate(self._names[0], own_distribution(target))
+        own = own_distribution(target)
+        best = Candidate(self._names[0], own, partial(token_intervals, self._tokenizers[0].table, own))
         for i, vocabularies in enumerate(self._vocabularies, start=1):
             name, ends_S = self._names[i], self._tokenizers[i].boundaries(scores[i].ids_L, text)
             aligned = align(self._settings, vocabularies, text, scores[i], ends_S, target, ends_T)
@@ -75,8 +81,12 @@ class Fuser:
             if is_sample:
                 found = measure_fidelity(vocabularies.source, aligned.source, vocabularies.target, aligned.distribution)
                 counts.update(fidelity_counts(name, found))
-            best = better(best, Candidate(name, aligned.distribution))
-        return best
+            intervals = partial(
+                interval_targets, vocabularies, aligned.source, aligned.pinned, aligned.distribution.confidence_M,
+                target.next_ids_M,
+            )  # fmt: skip
+            best = better(best, Candidate(name, aligned.distribution, intervals))
+        return best.name, best.intervals() if self._settings.targets == "intervals" else best.distribution
 
 
 def _texts_and_domains(batch: pa.Table) -> Iterator[tuple[bytes, str]]:

@@ -1,10 +1,11 @@
 """The MinCE fold: of two candidates for a window, the one that predicts the text better (Wan et al. 2024, FuseLLM)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from pta_ray.distributions import SparseDistribution
+from pta_ray.distributions import IntervalTargets, SparseDistribution
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,9 @@ class Candidate:
 
     name: str
     distribution: SparseDistribution
+    """What it is judged by."""
+    intervals: Callable[[], IntervalTargets]
+    """States what it says as intervals; called for the winner only."""
 
 
 def better(best: Candidate, challenger: Candidate) -> Candidate:

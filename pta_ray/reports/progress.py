@@ -82,7 +82,8 @@ def training_line(snapshot: Snapshot) -> str:
     progress, stage = min(training["progress"], 1.0), snapshot.stages.get("train")
     left = (time.time() - stage.first) * (1 - progress) / max(progress, 1e-9) if stage else 0.0
     losses = f"loss {training['loss']:.3f} (clm {training['clm']:.3f}, fused {training['fused']:.3f})"
-    return f"step {training['step']:.0f}, {progress:.0%}, {losses}, {_duration(left)} left"
+    workers = f"{training['workers']:.0f} worker{'s' if training['workers'] != 1 else ''}"
+    return f"step {training['step']:.0f}, {progress:.0%}, {losses}, {workers}, {_duration(left)} left"
 
 
 def _duration(seconds: float) -> str:

@@ -22,7 +22,7 @@ def placement_table(placement: Placement) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("what", overflow="fold")
     for actors in placement.stages:
-        table.add_row(actors.stage, str(actors.count), f"{actors.cpus:g}", f"{actors.gpus:g}", actors.what)
+        table.add_row(actors.stage, actors.how_many, f"{actors.cpus:g}", f"{actors.gpus:g}", actors.what)
     return table
 
 

@@ -1,13 +1,16 @@
 """The first stage of the stream: which pieces are read in which order, and windows out of them."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 
 from pta_ray.columns import WINDOW_SCHEMA
 from pta_ray.config import Data, TextSource
+from pta_ray.ledger import Ledger
 from pta_ray.telemetry import Telemetry
 from pta_ray.text.documents import Document, Piece, divide, find_pieces, read
 from pta_ray.text.windows import cut
@@ -18,8 +21,8 @@ _PIECES_PER_TASK = 8
 _SMALLEST_TASK, _LARGEST_TASK = 16 << 10, 1 << 20  # bytes
 _WINDOWS_PER_BLOCK = 256
 
-_Row = tuple[str, str, bytes, bool, float, bool]
-"""In the order of `WINDOW_SCHEMA`."""
+_Window = tuple[str, str, bytes, bool, float, bool]
+"""The first columns of `WINDOW_SCHEMA`; the others tell its place in the task."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,15 @@ class ReadPlan:
     def held_out(self) -> "ReadPlan":
         """The part of the plan that reads held-out text."""
         return replace(self, tasks=self.tasks[: self.num_held_out])
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies what is read in which order: equal plans have the same windows at the same task and row."""
+        digest = hashlib.sha256(repr((self.seed, self.num_held_out)).encode())
+        for task in self.tasks:
+            places = [(p.source.path, p.source.text_column, p.file, p.start, p.size) for p in task]
+            digest.update(repr(places).encode())
+        return digest.hexdigest()
 
 
 def plan_reads(data: Data) -> ReadPlan:
@@ -76,26 +88,43 @@ def _deal(
 class WindowReader:
     """Callable of the reading tasks: task numbers in, windows out, in a random order within a task."""
 
-    def __init__(self, plan: ReadPlan, tokenizer: ByteTokenizer, max_tokens: int, telemetry: Telemetry) -> None:
+    def __init__(
+        self, plan: ReadPlan, tokenizer: ByteTokenizer, max_tokens: int, telemetry: Telemetry, ledger: Ledger
+    ) -> None:
+        """Windows that the ledger holds are left out."""
         self._plan = plan
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._telemetry = telemetry
+        self._ledger = ledger
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Reads the tasks whose numbers stand in the column `id`."""
-        for number in batch.column("id").to_pylist():
-            rng = np.random.default_rng([self._plan.seed, number])
-            rows: list[_Row] = []
-            for piece in self._plan.tasks[number]:
-                for document in read(piece):
-                    rows.extend(self._rows(piece, document, number < self._plan.num_held_out))
-                    while len(rows) >= _WINDOWS_PER_BLOCK:
-                        yield _table(rows[:_WINDOWS_PER_BLOCK], rng)
-                        rows = rows[_WINDOWS_PER_BLOCK:]
-            yield _table(rows, rng)
+        for task in batch.column("id").to_pylist():
+            if not self._ledger.is_done(task):
+                yield from self._missing(task)
 
-    def _rows(self, piece: Piece, document: Document, held_out: bool) -> Iterator[_Row]:
+    def _missing(self, task: int) -> Iterator[pa.Table]:
+        """The windows of a task that the ledger does not hold. What is left out is shuffled with the others all the
+        same: the order and the row numbers stay."""
+        rng = np.random.default_rng([self._plan.seed, task])
+        windows = self._windows(task)
+        block, first_row = list(islice(windows, _WINDOWS_PER_BLOCK)), 0
+        while block:
+            following = list(islice(windows, _WINDOWS_PER_BLOCK))
+            rows_N = np.arange(first_row, first_row + len(block), dtype=np.int32)
+            columns = [list(column) for column in zip(*(block[i] for i in rng.permutation(len(block))), strict=True)]
+            ends_task_N = np.arange(1, len(block) + 1) == (0 if following else len(block))
+            table = pa.table([*columns, np.full_like(rows_N, task), rows_N, ends_task_N], schema=WINDOW_SCHEMA)
+            yield table.filter(pa.array(self._ledger.missing(task, rows_N)))
+            block, first_row = following, first_row + len(block)
+
+    def _windows(self, task: int) -> Iterator[_Window]:
+        for piece in self._plan.tasks[task]:
+            for document in read(piece):
+                yield from self._cut(piece, document, task < self._plan.num_held_out)
+
+    def _cut(self, piece: Piece, document: Document, held_out: bool) -> Iterator[_Window]:
         if document.problem:
             self._telemetry.set_aside(document.document_id, document.problem)
             return
@@ -105,9 +134,3 @@ class WindowReader:
         for window in cut(document.text, self._tokenizer, self._max_tokens):
             window_id = f"{domain}/{document.document_id}:{window.start}"
             yield window_id, domain, window.text, window.ends_document, per_byte * len(window.text), held_out
-
-
-def _table(rows: list[_Row], rng: np.random.Generator) -> pa.Table:
-    shuffled = [rows[i] for i in rng.permutation(len(rows))]
-    columns = zip(*shuffled, strict=True) if shuffled else [[] for _ in WINDOW_SCHEMA]
-    return pa.table([list(column) for column in columns], schema=WINDOW_SCHEMA)

@@ -34,6 +34,12 @@ class ByteTokenizer:
         encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
+    @property
+    def highest_id(self) -> int:
+        """The highest id that a sequence may hold; special tokens beyond it never occur."""
+        used = np.flatnonzero((self.table.roles_V == Role.ORDINARY) | (self.table.roles_V == Role.EOS))
+        return max(int(used.max()), self.start_id)
+
     def sequence(self, ids: npt.NDArray[np.int32], ends_document: bool, max_tokens: int) -> npt.NDArray[np.int32]:
         """What a model reads for a window: start token, ids, EOS where the document ends; at most `max_tokens`."""
         eos_id = self.table.eos_id

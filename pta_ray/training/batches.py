@@ -1,62 +1,134 @@
-"""Fused windows from the stream to padded tensors."""
+"""Fused windows: which are sound, who learns from which, and padded tensors of them.
 
-from collections.abc import Iterable, Iterator
+Shapes: B windows of a micro-batch, padded to L tokens; N = B x (L - 1) positions predict a token; K entries or I
+intervals.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 import torch
 
-from pta_ray.columns import read_fused, struct_column
-from pta_ray.training.loss import SparseTargets
+from pta_ray.distributions import FusedTargets, IntervalTargets, SparseDistribution
+from pta_ray.training.loss import SetTargets, TokenTargets
+
+FusedRow = tuple[npt.NDArray[np.int32], FusedTargets]
+"""A window as `read_fused` returns it: the target's token ids, and what is learned at all but the last."""
+
+_ROUNDING = 1e-3
+"""By which a probability may exceed 1: about the spacing of float16 there."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A micro-batch of B windows, padded to L tokens on the right; N = B x (L - 1) positions predict a token."""
+    """A micro-batch of windows, padded on the right. The tensors of `targets` are those that the loss takes."""
 
     ids_BL: torch.Tensor
-    targets: SparseTargets
-    share: float
-    """Of the whole run's text."""
+    targets: TokenTargets | SetTargets
 
     @property
     def num_positions(self) -> int:
         """Positions that are not padding."""
         return int(self.targets.weight_N.sum())
 
+    @property
+    def num_padded(self) -> int:
+        """Positions that are."""
+        return len(self.targets.weight_N) - self.num_positions
 
-def collate(table: pa.Table) -> Batch:
-    """Pads the windows of a batch. Padding lies behind the text, where a causal model does not see it."""
-    rows = read_fused(struct_column(table, "fused"))
-    num_rows, longest, num_entries = len(rows), max(len(ids) for ids, _ in rows), rows[0][1].ids_MK.shape[1]
-    ids_BL = np.zeros((num_rows, longest), np.int64)
-    top_ids = np.zeros((num_rows, longest - 1, num_entries), np.int64)
-    probs = np.zeros((num_rows, longest - 1, num_entries), np.float32)
-    confidence = np.zeros((num_rows, longest - 1), np.float32)
-    weight = np.zeros((num_rows, longest - 1), np.float32)
-    for row, (ids_L, fused) in enumerate(rows):
-        m = len(ids_L) - 1
-        ids_BL[row, : m + 1] = ids_L
-        top_ids[row, :m] = np.maximum(fused.ids_MK, 0)
-        probs[row, :m] = fused.probs_MK
-        confidence[row, :m] = fused.confidence_M
-        weight[row, :m] = 1
-    targets = SparseTargets(
-        torch.from_numpy(top_ids).flatten(0, 1), torch.from_numpy(probs).flatten(0, 1),
-        torch.from_numpy(confidence).flatten(), torch.from_numpy(weight).flatten(),
-    )  # fmt: skip
-    return Batch(torch.from_numpy(ids_BL), targets, sum(table.column("share").to_pylist()))
+    def without(self, windows: Sequence[int]) -> "Batch":
+        """The batch of the other windows, which must not be none."""
+        kept = [index for index in range(len(self.ids_BL)) if index not in windows]
+        num_B = len(self.ids_BL)
+        targets = (tensor.view(num_B, -1, *tensor.shape[1:])[kept].flatten(0, 1) for tensor in self.targets)
+        return Batch(self.ids_BL[kept], type(self.targets)(*targets))
+
+    def by_window(self, losses_N: torch.Tensor) -> torch.Tensor:
+        """Sums [B] of what the loss returns by position, where padding is 0."""
+        return losses_N.view(len(self.ids_BL), -1).sum(1)
 
 
-def empty_batch(num_entries: int) -> Batch:
+def find_bad(rows: Sequence[FusedRow]) -> list[int]:
+    """Which windows have a probability or confidence that is not a number from 0 to 1, or an interval that is none."""
+    return [index for index, (_, targets) in enumerate(rows) if not _is_sound(targets)]
+
+
+def _is_sound(targets: FusedTargets) -> bool:
+    if isinstance(targets, IntervalTargets):
+        if not ((targets.low_MI >= 0) & (targets.low_MI <= targets.high_MI)).all():
+            return False
+        shares = (targets.probs_MI, targets.confidence_M)
+    else:
+        shares = (targets.probs_MK, targets.confidence_M)
+    return all(bool(((share >= 0) & (share <= 1 + _ROUNDING)).all()) for share in shares)
+
+
+def deal(lengths: Sequence[int], num_workers: int, micro_batch_windows: int) -> list[list[list[int]]]:
+    """Shares the windows of a step out, for as many passes as the micro-batch makes necessary.
+
+    Micro-batches are cut from the windows in the order of their lengths, so that little of them is padding, and are
+    as many as there are passes of all workers, so that none is idle. The workers take turns in being the first to be
+    dealt one: none gets the longer of two neighbours each time.
+
+    Returns:
+        Indices of windows by worker and pass, each window once. All workers have the same number of passes; the last
+        ones have empty passes where there are fewer windows than workers.
+    """
+    num_passes = -(-len(lengths) // (num_workers * micro_batch_windows))
+    longest_first = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    parts = np.array_split(np.array(longest_first, np.int64), max(num_workers * num_passes, 1))
+    micro_batches = [part.tolist() for part in parts]
+    dealt: list[list[list[int]]] = [[] for _ in range(num_workers)]
+    for number in range(num_passes):
+        turn = dealt if number % 2 == 0 else dealt[::-1]
+        for own, micro_batch in zip(turn, micro_batches[number * num_workers :], strict=False):
+            own.append(micro_batch)
+    return dealt
+
+
+def collate(rows: Sequence[FusedRow]) -> Batch:
+    """Pads the windows of a micro-batch. Padding lies behind the text, where a causal model does not see it."""
+    num_B, longest = len(rows), max(len(ids_L) for ids_L, _ in rows)
+    ids_BL = np.zeros((num_B, longest), np.int64)
+    weight_BM = np.zeros((num_B, longest - 1), np.float32)
+    for row, (ids_L, _) in enumerate(rows):
+        ids_BL[row, : len(ids_L)] = ids_L
+        weight_BM[row, : len(ids_L) - 1] = 1
+    all_targets = [targets for _, targets in rows]
+    confidence_N = _padded([targets.confidence_M[:, None] for targets in all_targets], longest - 1, np.float32, 0)[:, 0]
+    weight_N = torch.from_numpy(weight_BM).flatten()
+    return Batch(torch.from_numpy(ids_BL), _targets(all_targets, longest - 1, confidence_N, weight_N))
+
+
+def _targets(
+    rows: Sequence[FusedTargets], num_M: int, confidence_N: torch.Tensor, weight_N: torch.Tensor
+) -> TokenTargets | SetTargets:
+    sets = [targets for targets in rows if isinstance(targets, IntervalTargets)]
+    if sets:
+        low_NI = _padded([targets.low_MI for targets in sets], num_M, np.int64, 0)
+        high_NI = _padded([targets.high_MI for targets in sets], num_M, np.int64, 0)
+        probs_NI = _padded([targets.probs_MI for targets in sets], num_M, np.float32, 0)
+        return SetTargets(low_NI, high_NI, probs_NI, confidence_N, weight_N)
+    distributions = [targets for targets in rows if isinstance(targets, SparseDistribution)]
+    ids_NK = _padded([targets.ids_MK for targets in distributions], num_M, np.int64, -1)
+    probs_NK = _padded([targets.probs_MK for targets in distributions], num_M, np.float32, 0)
+    return TokenTargets(ids_NK, probs_NK, confidence_N, weight_N)
+
+
+def _padded(arrays: Sequence[npt.NDArray[np.generic]], num_M: int, dtype: type[np.generic], empty: int) -> torch.Tensor:
+    """Arrays of several positions and entries, made equal and put one behind the other: [N, K]."""
+    padded_BMK = np.full((len(arrays), num_M, max(array.shape[1] for array in arrays)), empty, dtype)
+    for padded_MK, array in zip(padded_BMK, arrays, strict=True):
+        padded_MK[: array.shape[0], : array.shape[1]] = array
+    return torch.from_numpy(padded_BMK).flatten(0, 1)
+
+
+def empty_batch(intervals: bool) -> Batch:
     """A batch that teaches nothing: what a worker without data feeds to the steps that all workers take together."""
-    targets = SparseTargets(
-        torch.zeros(1, num_entries, dtype=torch.int64), torch.zeros(1, num_entries), torch.zeros(1), torch.zeros(1)
-    )
-    return Batch(torch.zeros(1, 2, dtype=torch.int64), targets, 0.0)
-
-
-def batches(tables: Iterable[pa.Table]) -> Iterator[Batch]:
-    """Collates every batch of a shard."""
-    return (collate(table) for table in tables if table.num_rows)
+    none_NK, probs_NK, zero_N = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1), torch.zeros(1)
+    targets: TokenTargets | SetTargets = TokenTargets(none_NK, probs_NK, zero_N, zero_N)
+    if intervals:
+        targets = SetTargets(none_NK, none_NK, probs_NK, zero_N, zero_N)
+    return Batch(torch.zeros(1, 2, dtype=torch.int64), targets)

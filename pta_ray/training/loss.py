@@ -1,70 +1,230 @@
-"""The objective, from sparse targets and hidden states, one chunk of positions at a time.
+"""The objective and its gradient, from hidden states and sparse targets, one chunk of positions at a time.
 
-    L = w * CLM + (1 - w) * D,    D = -c * ( sum_k f_k log s_k  +  t log(1 - sum_k s_k) )
+    L = sum_n weight_n * (w * CLM_n + (1 - w) * c_n * D_n)
 
-per position, with s the student, f the fused distribution's entries, t = 1 - sum_k f_k its tail mass and c its
-confidence (Zeng et al. 2025, equation 1; the tail is a bucket of its own instead of being dropped).
+with CLM the cross-entropy of the actual next token, D the divergence between the fused distribution and the student's
+(`divergence`), c the confidence of the fused one (Zeng et al. 2025, arXiv 2509.17276, equation 1). D compares buckets:
 
-Shapes: N positions, H hidden size, V vocabulary, K entries.
+    tokens      the K entries of a distribution and one bucket for all the unnamed rest, whose mass is not dropped
+    intervals   for each interval of the vocabulary in byte order, what lies in it and what does not; D is their sum
+
+Let z be a position's logits. Both kinds divide the vocabulary into a few groups of tokens: each entry and the rest, or
+the stretches between neighbouring ends of intervals. The loss depends on z only through R_g = log(sum of exp(z_v), v in
+g), so it is a small function of these, which autograd differentiates, and
+
+    dL / dz_v = dL / dR_g * exp(z_v - R_g),    v in g
+
+is written over the logits at once (`linear_loss`).
+
+Shapes: N positions, n of them in a chunk, H hidden size, V vocabulary of the head, O tokens that stand for bytes,
+K entries, I intervals, S stretches.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch.utils.checkpoint import checkpoint
+
+from pta_ray.training.divergence import Divergence, divergence
+from pta_ray.training.linear_loss import linear_loss
 
 Tensor = torch.Tensor
 
+_ROWS = 16
+"""Positions at a time whose probabilities in byte order exist, in float64, beside the chunk's logits."""
 
-class SparseTargets(NamedTuple):
-    """What N positions learn. Entry 0 is the actual next token; positions of weight 0 are padding."""
+
+class TokenTargets(NamedTuple):
+    """What N positions learn from distributions over tokens."""
 
     ids_NK: Tensor
-    """int64; empty entries hold any valid id and probability 0."""
+    """int64; entry 0 is the actual next token, the others are distinct, -1 marks an empty one."""
     probs_NK: Tensor
+    """float32; what they leave of 1 is the tail."""
     confidence_N: Tensor
+    """float32; at 0 entries mean nothing."""
     weight_N: Tensor
-    """1 for a position that counts, 0 for padding."""
+    """float32: 1 for a position that counts, 0 for padding."""
 
 
-def chunked_loss(
-    head: Callable[[Tensor], Tensor],
-    hidden_NH: Tensor,
-    targets: SparseTargets,
-    clm_weight: float,
-    positions_per_chunk: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The objective, CLM and D, each summed over positions, in nats.
+class SetTargets(NamedTuple):
+    """What N positions learn from masses on intervals of the vocabulary in byte order."""
 
-    The logits of a chunk are computed, used and freed, and computed again for the gradient: never more than
-    `positions_per_chunk` x V of them exist.
+    low_NI: Tensor
+    """int64, the first place in `ByteTable.sorted_ids_O`."""
+    high_NI: Tensor
+    """int64, the place behind the last; an interval with low = high is empty."""
+    probs_NI: Tensor
+    """float32"""
+    confidence_N: Tensor
+    """float32"""
+    weight_N: Tensor
+    """float32: 1 for a position that counts, 0 for padding."""
 
-    Args:
-        head: hidden states [n, H] to logits [n, V].
+
+@dataclass(frozen=True)
+class Objective:
+    """How the two parts of the loss are measured and mixed."""
+
+    clm_weight: float
+    """w. With 1, D is not computed."""
+    divergence: Divergence
+    temperature: float
+
+    def fused(self, teacher_probs: Tensor, student_log_probs: Tensor) -> Tensor:
+        """D over the last axis."""
+        return divergence(self.divergence, self.temperature, teacher_probs, student_log_probs)
+
+    def gradient(self, weight_n: Tensor, clm_n: Tensor, fused_n: Tensor, inputs: Tensor) -> Tensor:
+        """Of the chunk's loss, by what its two parts were computed from."""
+        loss = (weight_n * (self.clm_weight * clm_n + (1 - self.clm_weight) * fused_n)).sum()
+        return torch.autograd.grad(loss, inputs)[0]
+
+
+class ChunkedLoss(torch.nn.Module):
+    """The head of a causal language model together with the loss.
+
+    It owns the head's parameters, as tied layers own each other's: ZeRO-3 gathers what a module owns around its
+    forward and backward pass.
     """
 
-    def of_chunk(hidden_nH: Tensor, targets: SparseTargets) -> tuple[Tensor, Tensor]:
-        return sparse_losses(head(hidden_nH).float(), targets)
+    order_V: Tensor | None
+    """All tokens in byte order, those without bytes last."""
 
-    clm = hidden_NH.new_zeros((), dtype=torch.float32)
-    fused = hidden_NH.new_zeros((), dtype=torch.float32)
-    for begin in range(0, len(hidden_NH), positions_per_chunk):
-        chunk = slice(begin, begin + positions_per_chunk)
-        part = SparseTargets(*(tensor[chunk] for tensor in targets))
-        clm_part, fused_part = checkpoint(of_chunk, hidden_NH[chunk], part, use_reentrant=False)
-        clm, fused = clm + clm_part, fused + fused_part
-    return clm_weight * clm + (1 - clm_weight) * fused, clm, fused
+    def __init__(
+        self,
+        head: torch.nn.Linear,
+        divergence: Divergence,
+        temperature: float,
+        positions_per_chunk: int,
+        sorted_ids_O: npt.NDArray[np.int64] | None,
+    ) -> None:
+        """With `sorted_ids_O`, the tokens in byte order, targets are sets, else tokens."""
+        super().__init__()
+        self.weight, self.bias = head.weight, head.bias
+        self._divergence: Divergence = divergence
+        self._temperature = temperature
+        self._positions_per_chunk = positions_per_chunk
+        order_V = None if sorted_ids_O is None else _whole_order(sorted_ids_O, head.out_features)
+        self.register_buffer("order_V", order_V, persistent=False)
+
+    def forward(
+        self, hidden_NH: Tensor, next_ids_N: Tensor, clm_weight: float, *targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The objective summed over positions, in nats, and what it is made of.
+
+        Args:
+            hidden_NH: of the head's dtype.
+            next_ids_N: int64, the actual next tokens; any valid id at padding.
+            clm_weight: w.
+            targets: the tensors of `TokenTargets` or `SetTargets`.
+
+        Returns:
+            L, differentiable once; and without gradients weight_n * CLM_n [N] and weight_n * c_n * D_n [N], the latter
+            0 for w = 1. All float32.
+        """
+        objective = Objective(clm_weight, self._divergence, self._temperature)
+
+        def overwrite(logits_nV: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
+            next_ids_n, parts = next_ids_N[chunk], [tensor[chunk] for tensor in targets]
+            if self.order_V is None:
+                return token_losses(objective, logits_nV, next_ids_n, TokenTargets(*parts))
+            return set_losses(objective, logits_nV, next_ids_n, SetTargets(*parts), self.order_V)
+
+        shares = (clm_weight, 1 - clm_weight)
+        return linear_loss(hidden_NH, self.weight, self.bias, overwrite, shares, self._positions_per_chunk)
 
 
-def sparse_losses(logits_NV: Tensor, targets: SparseTargets) -> tuple[Tensor, Tensor]:
-    """CLM and D, each summed over positions."""
-    log_z_N1 = logits_NV.logsumexp(-1, keepdim=True)
-    log_probs_NK = logits_NV.gather(1, targets.ids_NK) - log_z_N1
-    clm_N = -log_probs_NK[:, 0]
-    listed_NK = (targets.probs_NK > 0).to(log_probs_NK.dtype)
-    # The student's mass outside the entries. Clamped: rounding can leave nothing, or less, of 1.
-    rest_N = (1 - (log_probs_NK.exp() * listed_NK).sum(-1)).clamp_min(1e-6)
-    tail_N = (1 - targets.probs_NK.sum(-1)).clamp_min(0)
-    fused_N = -(targets.probs_NK * log_probs_NK).sum(-1) - tail_N * rest_N.log()
-    return (targets.weight_N * clm_N).sum(), (targets.weight_N * targets.confidence_N * fused_N).sum()
+def _whole_order(sorted_ids_O: npt.NDArray[np.int64], num_V: int) -> Tensor:
+    """The tokens in byte order, and behind them those without bytes: the student may believe in these too."""
+    others = np.setdiff1d(np.arange(num_V), sorted_ids_O)
+    return torch.from_numpy(np.concatenate([sorted_ids_O, others]).astype(np.int64))
+
+
+def token_losses(
+    objective: Objective, logits_nV: Tensor, next_ids_n: Tensor, targets: TokenTargets
+) -> tuple[Tensor, Tensor]:
+    """Weighted CLM and D of a chunk [n]; overwrites its logits by the gradient of their mixture."""
+    next_ids_n1 = next_ids_n[:, None]
+    num_entries = 1 if objective.clm_weight == 1 else targets.ids_NK.shape[1]
+    ids_nK = targets.ids_NK[:, :num_entries]
+    empty_nK = (ids_nK < 0) | (targets.confidence_N[:, None] <= 0)
+    ids_nK = torch.where(empty_nK, next_ids_n1, ids_nK)
+    ids_nK[:, 0], empty_nK[:, 0] = next_ids_n, False
+    probs_nK = targets.probs_NK[:, :num_entries].masked_fill(empty_nK, 0)
+    tail_n1 = (1 - probs_nK.sum(1, keepdim=True)).clamp_min(0)
+
+    named_nK = logits_nV.gather(1, ids_nK).masked_fill_(empty_nK, -torch.inf)
+    rest_nV = logits_nV.scatter_(1, ids_nK, -torch.inf)
+    # Finite even if all tokens are named: -inf less -inf is no number.
+    largest_n1 = rest_nV.amax(1, keepdim=True).clamp_min_(torch.finfo(torch.float32).min)
+    rest_n1 = rest_nV.sub_(largest_n1).exp_().sum(1, keepdim=True)
+    groups_nG = torch.cat([named_nK, rest_n1.log() + largest_n1], 1).requires_grad_()
+    with torch.enable_grad():
+        log_probs_nG = groups_nG.log_softmax(1)
+        clm_n, fused_n = -log_probs_nG[:, 0], torch.zeros_like(tail_n1[:, 0])
+        if objective.clm_weight < 1:
+            fused_n = targets.confidence_N * objective.fused(torch.cat([probs_nK, tail_n1], 1), log_probs_nG)
+        gradient_nG = objective.gradient(targets.weight_N, clm_n, fused_n, groups_nG)
+    rest_nV.mul_(torch.where(rest_n1 > 0, gradient_nG[:, -1:] / rest_n1, 0))
+    rest_nV.scatter_add_(1, ids_nK, gradient_nG[:, :-1])
+    return targets.weight_N * clm_n.detach(), targets.weight_N * fused_n.detach()
+
+
+def set_losses(
+    objective: Objective, logits_nV: Tensor, next_ids_n: Tensor, targets: SetTargets, order_V: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As `token_losses`, for set-valued targets."""
+    if objective.clm_weight == 1:
+        named = TokenTargets(next_ids_n[:, None], targets.probs_NI[:, :1], targets.confidence_N, targets.weight_N)
+        return token_losses(objective, logits_nV, next_ids_n, named)
+    losses = []
+    for begin in range(0, len(logits_nV), _ROWS):
+        rows = slice(begin, begin + _ROWS)
+        part = SetTargets(*(tensor[rows] for tensor in targets))
+        losses.append(_block_of_set_losses(objective, logits_nV[rows], next_ids_n[rows], part, order_V))
+    clm_n, fused_n = (torch.cat(parts) for parts in zip(*losses, strict=True))
+    return clm_n, fused_n
+
+
+def _block_of_set_losses(
+    objective: Objective, logits_nV: Tensor, next_ids_n: Tensor, targets: SetTargets, order_V: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As `token_losses`.
+
+    Masses are sums over the stretches of the vocabulary between neighbouring ends. As differences of cumulative sums,
+    they and their gradients, which grow with the inverse of the mass, would be lost where the student believes little.
+    """
+    lengths_nS, within_nIS = _stretches(targets.low_NI, targets.high_NI, len(order_V))
+    next_ids_n1 = next_ids_n[:, None]
+    largest_n1 = logits_nV.amax(1, keepdim=True)
+    next_n1 = logits_nV.gather(1, next_ids_n1) - largest_n1
+    ordered_nV = logits_nV.sub_(largest_n1).exp_().index_select(1, order_V).double()
+    lengths, size = lengths_nS.flatten(), ordered_nV.numel()
+    sums_nS = torch.segment_reduce(ordered_nV.flatten(), "sum", lengths=lengths, initial=0).view_as(lengths_nS)
+    inputs_nX = torch.cat([sums_nS, next_n1], 1).requires_grad_()
+    with torch.enable_grad():
+        sums_nS, next_n = inputs_nX[:, :-1], inputs_nX[:, -1]
+        clm_n = sums_nS.sum(1).log() - next_n
+        masses_nI2 = torch.stack([(within_nIS * sums_nS[:, None]).sum(2), (~within_nIS * sums_nS[:, None]).sum(2)], 2)
+        # What float32 cannot hold beside the largest probability counts as the least that it can.
+        log_probs_nI2 = masses_nI2.clamp_min(torch.finfo(torch.float32).tiny).log().log_softmax(2)
+        teacher_nI2 = torch.stack([targets.probs_NI, 1 - targets.probs_NI], 2).double().clamp_min(0)
+        fused_nI = objective.fused(teacher_nI2, log_probs_nI2).masked_fill(targets.low_NI == targets.high_NI, 0)
+        fused_n = targets.confidence_N * fused_nI.sum(1)
+        gradient_nX = objective.gradient(targets.weight_N, clm_n, fused_n, inputs_nX)
+    slopes = gradient_nX[:, :-1].flatten().repeat_interleave(lengths, output_size=size)
+    logits_nV.index_copy_(1, order_V, ordered_nV.mul_(slopes.view_as(ordered_nV)).float())
+    logits_nV.scatter_add_(1, next_ids_n1, gradient_nX[:, -1:].float())
+    return (targets.weight_N * clm_n.detach()).float(), (targets.weight_N * fused_n.detach()).float()
+
+
+def _stretches(low_nI: Tensor, high_nI: Tensor, num_V: int) -> tuple[Tensor, Tensor]:
+    """The numbers of tokens between neighbouring ends of intervals [n, S], S = 2 I + 1, and which of these stretches
+    each interval is made of [n, I, S]."""
+    first_n1, last_n1 = torch.zeros_like(low_nI[:, :1]), torch.full_like(low_nI[:, :1], num_V)
+    ends = torch.cat([first_n1, low_nI, high_nI, last_n1], 1).sort(1).values
+    within_nIS = (low_nI[:, :, None] <= ends[:, None, :-1]) & (ends[:, None, 1:] <= high_nI[:, :, None])
+    return ends.diff(dim=1), within_nIS

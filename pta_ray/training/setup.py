@@ -6,35 +6,41 @@ from typing import Any
 from ray import train
 from ray.data import Dataset
 
-from pta_ray.config import Training
+from pta_ray.config import Job
 from pta_ray.telemetry import Telemetry
+from pta_ray.text.reading import ReadPlan
+from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """Everything a worker needs besides its shard of the stream."""
+    """Everything a worker needs besides the stream."""
 
-    settings: Training
-    num_entries: int
-    """Entries per position of the fused distributions."""
-    model: str
-    """Where the target's starting checkpoint lies."""
-    trust_remote_code: bool
+    job: Job
+    tokenizer: ByteTokenizer
+    """Of the target."""
+    held_out: ReadPlan
+    """What validations measure bits per byte on."""
     staging: str
     """Where the fused checkpoint is written."""
+    checkpoints: str
+    """Where the checkpoints lie that a run goes on from: a directory or a URI."""
+    made_from: dict[str, str]
+    """`target` and `text`: fingerprints that a checkpoint must agree with."""
     telemetry: Telemetry
 
 
-class UnevenShards(train.DataConfig):  # type: ignore[misc]
-    """Ray Train's own split makes the shards equal by dropping rows."""
+class FirstWorkerReads(train.DataConfig):  # type: ignore[misc]
+    """The whole stream goes to rank 0, which deals it out step by step.
+
+    Ray Train's own split drops rows to make the shards equal, and which worker gets a block depends on how many there
+    are: a step would learn from other windows on another number of workers.
+    """
 
     def configure(
         self, datasets: dict[str, Dataset], world_size: int, worker_handles: Any, worker_node_ids: Any, **_: Any
     ) -> list[dict[str, Any]]:
         """See `ray.train.DataConfig.configure`."""
-        shards: list[dict[str, Any]] = [{} for _ in range(world_size)]
-        for name, dataset in datasets.items():
-            splits = dataset.streaming_split(world_size, equal=False, locality_hints=worker_node_ids)
-            for shard, split in zip(shards, splits, strict=True):
-                shard[name] = split
-        return shards
+        [(name, dataset)] = datasets.items()
+        [whole] = dataset.streaming_split(1, equal=False, locality_hints=worker_node_ids[:1])
+        return [{name: whole if rank == 0 else None} for rank in range(world_size)]

@@ -2,28 +2,40 @@
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import AutoModelForCausalLM
 
+from pta_ray.config import Training
 from pta_ray.errors import JobError
-from pta_ray.training.loss import SparseTargets, chunked_loss
+from pta_ray.training.loss import ChunkedLoss
 
 
 class Student(torch.nn.Module):
     """Runs the body once and the head in chunks; everything goes through modules, so that ZeRO-3 can gather them."""
 
-    def __init__(self, model: Any, clm_weight: float, positions_per_chunk: int) -> None:
+    def __init__(self, model: Any, settings: Training, sorted_ids_O: npt.NDArray[np.int64] | None) -> None:
+        """With the target's tokens in byte order (`ByteTable.sorted_ids_O`), it learns from set-valued targets."""
         super().__init__()
         self.model = model
-        self._clm_weight = clm_weight
-        self._positions_per_chunk = positions_per_chunk
+        self.loss = ChunkedLoss(
+            model.get_output_embeddings(),
+            settings.divergence,
+            settings.temperature,
+            settings.positions_per_chunk,
+            sorted_ids_O,
+        )
 
-    def forward(self, ids_BL: torch.Tensor, *targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """`chunked_loss` of a micro-batch; `targets` are the tensors of its `SparseTargets`."""
+    def forward(
+        self, ids_BL: torch.Tensor, clm_weight: float, *targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """`ChunkedLoss` of a micro-batch; N = B x (L - 1), and `targets` are the tensors of `Batch.targets`."""
         hidden_BLH = self.model.base_model(ids_BL, use_cache=False).last_hidden_state
-        hidden_NH = hidden_BLH[:, :-1].flatten(0, 1)
-        head = self.model.get_output_embeddings()
-        return chunked_loss(head, hidden_NH, SparseTargets(*targets), self._clm_weight, self._positions_per_chunk)
+        losses: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = self.loss(
+            hidden_BLH[:, :-1].flatten(0, 1), ids_BL[:, 1:].flatten(), clm_weight, *targets
+        )
+        return losses
 
 
 def load_target(checkpoint: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:

@@ -1,120 +1,83 @@
-"""What each Ray Train worker does: pull fused windows, step DeepSpeed, export at the end."""
+"""What each Ray Train worker does: start an engine, go on from the newest checkpoint, learn, export."""
 
-import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 import torch.distributed as dist
 from ray import train
 
 from pta_ray.checkpoint import local_checkpoint
-from pta_ray.config import Training
-from pta_ray.training.batches import Batch, batches, empty_batch
+from pta_ray.errors import JobError, StreamError
+from pta_ray.training.checkpoints import Checkpoint, CheckpointStore
+from pta_ray.training.engine import start_engine
 from pta_ray.training.export import export
-from pta_ray.training.schedule import learning_rate
+from pta_ray.training.feed import num_passes
+from pta_ray.training.lora import add_adapters
 from pta_ray.training.setup import TrainingTask
 from pta_ray.training.student import Student, load_target
+from pta_ray.training.trainer import Trainer
+
+_PATIENCE = timedelta(days=1)
+"""Workers wait for rank 0 while engines start and slow sources score. One that dies is noticed at once all the same."""
 
 
 def train_worker(task: TrainingTask) -> None:
-    """The training function of one worker."""
+    """The training function of one worker. What trying again would not mend is reported instead of raised."""
+    try:
+        _train(task)
+    except (JobError, StreamError) as error:
+        task.telemetry.fail(error)
+
+
+def _train(task: TrainingTask) -> None:
     use_cuda = torch.cuda.is_available()
     if not use_cuda:
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
-    import deepspeed
+    group = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    torch.manual_seed(task.job.data.seed)  # adapters start alike on all workers
+    checkpoint = local_checkpoint(task.job.target.model)
+    settings = task.job.training
+    passes = num_passes(settings.batch_windows, settings.micro_batch_windows, dist.get_world_size())
+    engine = start_engine(_student(task, checkpoint), settings, passes, use_cuda)
+    trainer = Trainer(engine, task, group)
+    if newest := _newest(task, group):
+        trainer.restore(newest)
+    with closing(trainer):
+        trainer.start_tracking()
+        trainer.fit(_tables(settings.batch_windows) if dist.get_rank() == 0 else ())
+    export(engine, checkpoint, settings.lora, task.job.target.trust_remote_code, Path(task.staging))
+    trainer.report()
 
-    torch.manual_seed(0)
-    checkpoint = local_checkpoint(task.model)
-    model = load_target(checkpoint, torch.bfloat16 if use_cuda else torch.float32, task.trust_remote_code)
+
+def _student(task: TrainingTask, checkpoint: str) -> Student:
+    """The target as a module that computes the objective."""
+    settings, target = task.job.training, task.job.target
+    model = load_target(checkpoint, torch.float32, target.trust_remote_code)
+    if settings.lora:
+        add_adapters(model, settings.lora)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
-    student = Student(model, task.settings.clm_weight, task.settings.positions_per_chunk)
-    engine, *_ = deepspeed.initialize(model=student, config=deepspeed_config(task.settings, use_cuda))
-    _fit(engine, task)
-    export(engine.module.model, checkpoint, Path(task.staging), dist.get_rank() == 0)
+    in_byte_order = task.tokenizer.table.sorted_ids_O if task.job.alignment.targets == "intervals" else None
+    return Student(model, settings, in_byte_order)
 
 
-def deepspeed_config(settings: Training, use_cuda: bool) -> dict[str, Any]:
-    """The job's settings in DeepSpeed's words."""
-    return {
-        "train_batch_size": settings.batch_windows,
-        "train_micro_batch_size_per_gpu": settings.micro_batch_windows,
-        "gradient_clipping": settings.gradient_clipping,
-        "zero_optimization": {"stage": settings.zero_stage},
-        "bf16": {"enabled": use_cuda},
-        "optimizer": {
-            "type": "AdamW",
-            "params": {
-                "lr": settings.learning_rate,
-                "betas": settings.betas,
-                "weight_decay": settings.weight_decay,
-                "torch_adam": not use_cuda,  # the fused one compiles for minutes at its first use on a CPU
-            },
-        },
-        "zero_allow_untested_optimizer": True,
-        "steps_per_print": 1 << 30,
-    }
+def _newest(task: TrainingTask, group: Any) -> Checkpoint | None:
+    """The checkpoint that all workers go on from, which is the one that the first worker sees."""
+    store = CheckpointStore(task.checkpoints)
+    step: list[int | None] = [max(store.steps(), default=None)]
+    dist.broadcast_object_list(step, src=0, group=group)
+    return None if step[0] is None else store.open(step[0])
 
 
-def _fit(engine: Any, task: TrainingTask) -> None:
-    """Steps until no worker has data left. All workers take every step together, with or without data of their own."""
-    settings, progress = task.settings, 0.0
-    num_passes = engine.gradient_accumulation_steps()
-    stream = _shard(settings)
-    for step in itertools.count(1):
-        micro_batches = list(itertools.islice(stream, num_passes))
-        with task.telemetry.timed("train") as work:
-            own_3 = _totals(micro_batches)
-            num_rows, num_positions, share = _reduced(own_3).tolist()
-            if not num_rows:
-                return
-            work.done(rows=int(own_3[0]), tokens=int(own_3[1]))
-            progress += share
-            _set_learning_rate(engine, learning_rate(progress, settings.learning_rate, settings.warmup))
-            # DeepSpeed averages over workers and passes: the scale makes the sums a mean over the step's positions.
-            scale = dist.get_world_size() * num_passes / num_positions
-            micro_batches += [empty_batch(task.num_entries)] * (num_passes - len(micro_batches))
-            loss, clm, fused = _accumulate(engine, micro_batches, scale, num_positions)
-        if dist.get_rank() == 0:
-            task.telemetry.step({"step": step, "progress": progress, "loss": loss, "clm": clm, "fused": fused})
-
-
-def _accumulate(engine: Any, micro_batches: list[Batch], scale: float, num_positions: float) -> list[float]:
-    """One optimizer step; returns objective, CLM and fused loss per position, over all workers."""
-    sums_3 = torch.zeros(3, dtype=torch.float64)
-    for batch in micro_batches:
-        tensors = [tensor.to(engine.device) for tensor in (batch.ids_BL, *batch.targets)]
-        losses = engine(*tensors)
-        engine.backward(losses[0] * scale)
-        engine.step()
-        sums_3 += torch.stack([loss.detach() for loss in losses]).double().cpu()
-    return (_reduced(sums_3) / num_positions).tolist()
-
-
-def _totals(micro_batches: list[Batch]) -> torch.Tensor:
-    """Windows, positions and share of the text in one worker's part of a step."""
-    rows = sum(len(batch.ids_BL) for batch in micro_batches)
-    positions = sum(batch.num_positions for batch in micro_batches)
-    share = sum(batch.share for batch in micro_batches)
-    return torch.tensor([rows, positions, share], dtype=torch.float64)
-
-
-def _reduced(sums: torch.Tensor) -> torch.Tensor:
-    """Sums over all workers."""
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    on_device = sums.to(device, copy=True)
-    dist.all_reduce(on_device)
-    return on_device.cpu()
-
-
-def _set_learning_rate(engine: Any, value: float) -> None:
-    for group in engine.optimizer.param_groups:
-        group["lr"] = value
-
-
-def _shard(settings: Training) -> Iterator[Batch]:
-    """This worker's micro-batches."""
+def _tables(batch_windows: int) -> Iterable[pa.Table]:
+    """The rows of each step, in the stream's order."""
     shard = train.get_dataset_shard("fused")
-    return batches(shard.iter_batches(batch_size=settings.micro_batch_windows, batch_format="pyarrow"))
+    tables: Iterable[pa.Table] = shard.iter_batches(batch_size=batch_windows, batch_format="pyarrow")
+    return tables

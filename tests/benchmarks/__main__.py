@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import alignment, memory, pairing, vocabulary_map
+from tests.benchmarks import alignment, memory, pairing, resume, training, vocabulary_map
 
 BENCHMARKS: dict[str, tuple[Callable[[], dict[str, Any]], ...]] = {
     "alignment": (alignment.measure, pairing.measure, vocabulary_map.measure),
     "memory": (memory.measure,),
+    "training": (training.measure, resume.measure),
 }
 """What stands before the dot of a figure's key, and what measures it."""
 

@@ -21,7 +21,7 @@ from pta_ray.cache import (
 )
 from pta_ray.columns import fused_column, read_fused, struct_column
 from pta_ray.config import Job
-from pta_ray.distributions import SparseDistribution
+from pta_ray.distributions import FusedTargets, IntervalTargets, SparseDistribution
 from pta_ray.errors import JobError
 
 JOB = {
@@ -30,21 +30,32 @@ JOB = {
     "data": {"train": ["text.jsonl"], "held_out": ["held_out.jsonl"], "epochs": 2},
     "output": "runs/fused",
 }
-COUNTS = {"bits/target/text": 81.5, "bytes/target/text": 40, "won/text/first": 5}
+COUNTS = {"bits/target/text": 81.5, "bytes/target/text": 40, "positions/first": 5}
 
 
 def make_rows(lengths: list[int], seed: int = 0) -> pa.Table:
     rng = np.random.default_rng(seed)
     ids = [rng.integers(0, 1 << 17, length).astype(np.int32) for length in lengths]
-    fused = [
-        SparseDistribution(
-            rng.integers(-1, 1 << 17, (length - 1, 3)).astype(np.int32),
-            rng.dirichlet(np.ones(4), length - 1)[:, :3].astype(np.float32), rng.random(length - 1, np.float32),
-        )
-        for length in lengths
-    ]  # fmt: skip
-    names = [f"text/{seed}:{i}" for i in range(len(lengths))]
-    return pa.table({"window_id": names, "share": rng.random(len(lengths)), "fused": fused_column(ids, fused)})
+    fused: list[FusedTargets] = []
+    for length in lengths:
+        low = rng.integers(0, 1 << 17, (length - 1, 3)).astype(np.int32)
+        probs = rng.dirichlet(np.ones(4), length - 1)[:, :3].astype(np.float32)
+        confidence_M = rng.random(length - 1, np.float32)
+        of_tokens = SparseDistribution(low - 1, probs, confidence_M)
+        fused.append(of_tokens if seed % 2 else IntervalTargets(low, low + 1, probs, confidence_M))
+    places = np.arange(len(lengths), dtype=np.int32)
+    return pa.table(
+        {
+            "window_id": [f"text/{seed}:{i}" for i in places],
+            "domain": ["text"] * len(lengths),
+            "task": np.full_like(places, seed),
+            "row": places,
+            "ends_task": places == len(lengths) - 1,
+            "share": rng.random(len(lengths)),
+            "winner": rng.choice(["target", "first"], len(lengths)).tolist(),
+            "fused": fused_column(ids, fused),
+        }
+    )
 
 
 def describe(num_rows: int) -> Description:
@@ -97,11 +108,11 @@ def test_rows_survive_to_the_bit(tmp_path_factory: pytest.TempPathFactory, lengt
     write_cache(folder, [rows])
     read = pq.read_table(open_cache(str(folder)).files[0])
     assert read.equals(rows) and read.schema == rows.schema
-    if min(lengths) > 1:
-        before, after = (read_fused(struct_column(table, "fused")) for table in (rows, read))
-        for (ids_L, fused), (read_ids_L, read_fused_row) in zip(before, after, strict=True):
-            np.testing.assert_array_equal(read_ids_L, ids_L)
-            np.testing.assert_array_equal(read_fused_row.probs_MK, fused.probs_MK)
+    before, after = (read_fused(struct_column(table, "fused")) for table in (rows, read))
+    for (ids_L, fused), (read_ids_L, fused_read) in zip(before, after, strict=True):
+        np.testing.assert_array_equal(read_ids_L, ids_L)
+        for array, expected in zip(vars(fused_read).values(), vars(fused).values(), strict=True):
+            np.testing.assert_array_equal(array, expected)
 
 
 def test_the_order_of_the_files_is_that_of_the_stream(tmp_path: Path) -> None:
@@ -134,8 +145,8 @@ def cut_metadata(folder: Path) -> None:
 
 def age(folder: Path) -> None:
     schema = pq.read_schema(folder / "_common_metadata")
-    later = schema.metadata[b"pta-ray"].replace(b'"format": 1', b'"format": 2')
-    pq.write_metadata(schema.with_metadata({b"pta-ray": later}), folder / "_common_metadata")
+    earlier = schema.metadata[b"pta-ray"].replace(b'"format": 2', b'"format": 1')
+    pq.write_metadata(schema.with_metadata({b"pta-ray": earlier}), folder / "_common_metadata")
 
 
 @pytest.mark.parametrize(
@@ -167,6 +178,7 @@ def test_what_is_no_directory_is_refused(directory: str) -> None:
     [
         ({"alignment": {"top_k": 5}}, "alignment.top_k"),
         ({"alignment": {"rho": 0.1}}, "alignment.rho"),
+        ({"alignment": {"targets": "intervals"}}, "alignment.targets"),
         ({"data": {**JOB["data"], "window_tokens": 512}}, "data.window_tokens"),
         ({"data": {**JOB["data"], "epochs": 1}}, "data.epochs"),
         ({"data": {**JOB["data"], "seed": 3}}, "data.seed"),

@@ -1,8 +1,13 @@
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pta_ray.columns import fused_column, read_fused, read_scores, scores_column
-from pta_ray.distributions import Scores, SparseDistribution, own_distribution
+from pta_ray.distributions import FusedTargets, IntervalTargets, Scores, SparseDistribution, own_distribution
 
 
 def make_scores(length: int, k: int, seed: int) -> Scores:
@@ -35,15 +40,46 @@ def test_scores_without_candidates_survive() -> None:
     assert read.top_ids_MK.shape == (3, 0)
 
 
-def test_fused_rows_survive_and_stay_small() -> None:
+def test_fused_rows_stay_small() -> None:
     fused = [own_distribution(make_scores(200, 10, seed)) for seed in range(3)]
-    ids = [np.arange(200, dtype=np.int32)] * 3
-    column = fused_column(ids, fused)
-    assert column.nbytes / (3 * 199) <= 100  # bytes a position at k = 10
-    for (ids_L, after), before in zip(read_fused(column), fused, strict=True):
-        assert len(ids_L) == 200
-        np.testing.assert_array_equal(after.ids_MK, before.ids_MK)
-        np.testing.assert_allclose(after.probs_MK, before.probs_MK, atol=1e-3)
+    column = fused_column([np.arange(200, dtype=np.int32)] * 3, fused)
+    assert column.nbytes / (3 * 199) <= 73  # bytes a position at k = 10: 11 ids and probabilities and two more numbers
+
+
+def make_targets(length: int, seed: int, of_tokens: bool) -> FusedTargets:
+    """Targets along `length` tokens, as many of them a position as the seed has it."""
+    rng = np.random.default_rng(seed)
+    shape = (length - 1, 1 + seed % 5)
+    probs, confidence_M = rng.random(shape, np.float32), rng.random(length - 1, np.float32)
+    low = rng.integers(0, 1 << 18, shape).astype(np.int32)
+    if of_tokens:
+        return SparseDistribution(low, probs, confidence_M)
+    return IntervalTargets(low, low + rng.integers(0, 1 << 18, shape).astype(np.int32), probs, confidence_M)
+
+
+def values(targets: FusedTargets) -> list[np.ndarray]:
+    """The arrays of targets, each probability as precise as its column."""
+    return [a.astype(np.float16) if a.dtype == np.float32 else a for a in vars(targets).values()]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 99), st.booleans()), max_size=6), st.data())
+def test_targets_of_either_kind_survive_the_columns(rows: list[tuple[int, int, bool]], data: st.DataObject) -> None:
+    before = [make_targets(*row) for row in rows]
+    ids = [np.arange(length, dtype=np.int32) for length, _, _ in rows]
+    first = data.draw(st.integers(0, len(rows)))
+    read = read_fused(fused_column(ids, before)[first:])
+    assert [len(ids_L) for ids_L, _ in read] == [length for length, _, _ in rows[first:]]
+    for (_, after), expected in zip(read, before[first:], strict=True):
+        assert type(after) is type(expected)
+        for array, expected_array in zip(values(after), values(expected), strict=True):
+            np.testing.assert_array_equal(array.ravel(), expected_array.ravel())
+            assert len(array) == len(expected_array)
+
+
+def test_reading_columns_loads_no_compiler() -> None:
+    """vLLM cannot start in a process that has loaded numba's compiler, and the scoring actors read columns."""
+    command = "import sys, pta_ray.columns, pta_ray.text.reading; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 0
 
 
 def test_own_distribution_puts_the_actual_token_first_and_once() -> None:

@@ -39,7 +39,10 @@ def test_overrides_reach_nested_fields_and_lists(tmp_path: Path) -> None:
     [
         (SOUND + "alignment: {topk: 3}", "alignment.topk", "top_k"),
         (SOUND + "alignment: {top_k: many}", "alignment.top_k", "integer"),
-        (SOUND + "training: {batch_windows: 7}", "training", "multiple"),
+        (SOUND + "training: {workers: [3, 1]}", "training.workers", "[fewest, most]"),
+        (SOUND + "training: {clm_weight: 2}", "training.clm_weight.start", "less than or equal to 1"),
+        (SOUND + "training: {zero_stage: 0, offload_optimizer: true}", "training", "zero_stage 1, 2 or 3"),
+        (SOUND + "alignment: {targets: intervals, method: mined}", "alignment", "needs method: pta"),
         (SOUND + "training: {zero_stage: 4}", "training.zero_stage", "0, 1, 2 or 3"),
         ("target: a/b\nsources: [{model: c/d, nam: x}]\ndata: t", "sources.0.nam", "name"),
         ("target: a/b\nsource: [c/d]\ndata: t", "source", "sources"),

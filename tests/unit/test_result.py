@@ -5,7 +5,8 @@ import pytest
 
 from pta_ray.cache import Cache, Description
 from pta_ray.config import Job
-from pta_ray.result import describe, staging_directory
+from pta_ray.errors import JobError
+from pta_ray.result import CHECKPOINTS, describe, staging_directory
 from pta_ray.telemetry import Snapshot
 
 
@@ -28,11 +29,20 @@ def test_a_failure_leaves_no_result_and_keeps_the_log(tmp_path: Path) -> None:
 
 
 def test_a_refused_run_leaves_nothing(tmp_path: Path) -> None:
-    from pta_ray.errors import JobError
-
     with pytest.raises(JobError), staging_directory(tmp_path / "out"):
         raise JobError("cpus", "too few")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_run_that_failed_has_kept_stays_until_the_result_is_there(tmp_path: Path) -> None:
+    for error in (RuntimeError(), JobError("--resume", "damaged")):
+        with pytest.raises(type(error)), staging_directory(tmp_path / "out") as staging:
+            (staging / CHECKPOINTS).mkdir(exist_ok=True)
+            raise error
+        assert (staging / CHECKPOINTS).is_dir()
+    with staging_directory(tmp_path / "out") as staging:
+        assert (staging / CHECKPOINTS).is_dir()
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_result_says_which_models_and_which_cache_made_it(tmp_path: Path) -> None:
@@ -40,17 +50,19 @@ def test_a_result_says_which_models_and_which_cache_made_it(tmp_path: Path) -> N
     (tmp_path / "model" / "config.json").write_text("{}")
     models = [{"model": str(tmp_path / "model"), "name": name} for name in ("target", "source")]
     job = Job.model_validate({"target": models[0], "sources": models[1:], "data": "text"})
-    describe(tmp_path, job, None, {}, Snapshot(), 1.0)
+    snapshot = Snapshot(outcome={"steps": 12, "best_step": None, "set_aside": []})
+    describe(tmp_path, job, None, {}, snapshot, 1.0)
     direct = json.loads((tmp_path / "fusion.json").read_text())
     assert set(direct) == {"packages", "models"} and direct["models"].keys() == {"target", "source"}
     assert direct["models"]["target"]["sha256"] == direct["models"]["source"]["sha256"]
 
     made = Description(
-        job=job, packages={"ray": "1"}, models={"target": {"sha256": "f00"}}, target_tokenizer="", counts={},
+        job=job, packages={"ray": "1"}, models={"target": {"sha256": "f00"}, "source": {"sha256": "ba5"}}, target_tokenizer="", counts={},
         num_set_aside=0, num_rows=7,
     )  # fmt: skip
-    describe(tmp_path, job, Cache(tmp_path / "cache", [], made), {}, Snapshot(), 1.0)
+    describe(tmp_path, job, Cache(tmp_path / "cache", [], made), {}, snapshot, 1.0)
     later = json.loads((tmp_path / "fusion.json").read_text())
     assert later["models"] == made.models, "the sources of a cache need not be there any more"
     assert later["cache"] == {"directory": str(tmp_path / "cache"), "num_rows": 7, "packages": {"ray": "1"}}
     assert later["packages"] == direct["packages"]
+    assert "12" in (tmp_path / "README.md").read_text()

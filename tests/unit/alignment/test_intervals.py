@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 
 from pta_ray.alignment.conditioning import SourceCandidates, condition
-from pta_ray.alignment.intervals import IntervalTargets, interval_targets
+from pta_ray.alignment.intervals import interval_targets, token_intervals
 from pta_ray.alignment.pairing import pair_boundaries
 from pta_ray.alignment.pinning import Pinned, pin
+from pta_ray.distributions import IntervalTargets, own_distribution
 from tests.fixtures.load import load_fixture
 from tests.oracles.prefixes import Row, conditional
 from tests.unit.alignment import toy
@@ -24,7 +25,8 @@ Tokens = frozenset[bytes]
 def run(world: World) -> tuple[SourceCandidates, Pinned, IntervalTargets]:
     spoken = world.spoken()
     pinned = world.pinned(spoken)
-    return spoken, pinned, interval_targets(world.vocabularies, spoken, pinned, world.target.ids_M)
+    confidence_M = np.ones(len(world.target.ids_M), np.float32)
+    return spoken, pinned, interval_targets(world.vocabularies, spoken, pinned, confidence_M, world.target.ids_M)
 
 
 def stands_for(x: bytes, vocabulary: list[bytes]) -> Tokens:
@@ -167,7 +169,8 @@ def test_real_distributions() -> None:
         )  # fmt: skip
         pinned = pin(source.table, spoken, text, ends_T, last_T)
         next_ids_M = target.scores[i].next_ids_M
-        found = interval_targets(vocabularies, spoken, pinned, next_ids_M)
+        confidence_M = np.ones(len(next_ids_M), np.float32)
+        found = interval_targets(vocabularies, spoken, pinned, confidence_M, next_ids_M)
         ordinary_M = pinned.spoken_M & (target.table.lengths_V[next_ids_M] > 0)
         for m in np.flatnonzero(ordinary_M)[::40]:
             left = toy.candidates(source.table, spoken, m, pinned.rest_MC[m])
@@ -176,3 +179,25 @@ def test_real_distributions() -> None:
             assert {frozenset(tokens[low:high]): prob for low, high, prob in places if low < high} == pytest.approx(
                 expected, rel=1e-4
             )
+
+
+@given(toy.worlds())
+def test_the_targets_own_tokens_are_intervals_of_one(world: World) -> None:
+    """Those without bytes, the end of the document among them, have none; a padded head's ids neither."""
+    table = toy.with_special(world.target.table)
+    special, padding = table.size - 1, -1
+    own = own_distribution(world.target.scores(4))
+    own.ids_MK[:, 1:][own.ids_MK[:, 1:] == 1] = special
+    own.ids_MK[:, 1:][own.ids_MK[:, 1:] == 2] = padding
+    found = token_intervals(table, own)
+    assert found.low_MI.dtype == found.high_MI.dtype == np.int32
+    assert found.probs_MI.shape == own.probs_MK.shape
+    for m, ids_K in enumerate(own.ids_MK.tolist()):
+        for k, i in enumerate(ids_K):
+            low, high = found.low_MI[m, k], found.high_MI[m, k]
+            if i in (0, special, padding):
+                assert (low, high, found.probs_MI[m, k]) == (0, 0, 0)
+            else:
+                assert table.sorted_ids_O[low:high].tolist() == [i]
+                assert found.probs_MI[m, k] == own.probs_MK[m, k]
+    np.testing.assert_array_equal(found.confidence_M, own.confidence_M)

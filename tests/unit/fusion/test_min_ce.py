@@ -1,14 +1,18 @@
+from functools import partial
+
 import numpy as np
 
-from pta_ray.distributions import SparseDistribution
+from pta_ray.distributions import IntervalTargets, SparseDistribution
 from pta_ray.fusion.min_ce import Candidate, better
 
 
 def candidate(name: str, probs: list[float], confidence: list[float]) -> Candidate:
-    probs_MK = np.array(probs, np.float32)[:, None]
+    probs_MK, confidence_M = np.array(probs, np.float32)[:, None], np.array(confidence, np.float32)
+    places_MK = np.zeros_like(probs_MK, np.int32)
     return Candidate(
-        name, SparseDistribution(np.zeros_like(probs_MK, np.int32), probs_MK, np.array(confidence, np.float32))
-    )
+        name, SparseDistribution(places_MK, probs_MK, confidence_M),
+        partial(IntervalTargets, places_MK, places_MK + 1, probs_MK, confidence_M),
+    )  # fmt: skip
 
 
 def test_the_better_predictor_wins() -> None:

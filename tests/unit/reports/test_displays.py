@@ -28,10 +28,10 @@ def test_the_table_lists_sources_then_the_target_before_and_after() -> None:
 
 
 def test_a_line_tells_step_loss_time_left_and_speed() -> None:
-    training = {"step": 7.0, "progress": 0.25, "loss": 2.5, "clm": 2.75, "fused": 1.5}
+    training = {"step": 7.0, "progress": 0.25, "loss": 2.5, "clm": 2.75, "fused": 1.5, "workers": 2.0}
     stages = {"train": StageCounts(rows=8, tokens=5000, first=0.0, last=10.0)}
     line = one_line(Snapshot(stages=stages, training=training))
-    assert "step 7, 25%, loss 2.500 (clm 2.750, fused 1.500)" in line
+    assert "step 7, 25%, loss 2.500 (clm 2.750, fused 1.500), 2 workers," in line
     assert "train 500 tok/s" in line and "left" in line
 
 

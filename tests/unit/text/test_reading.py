@@ -1,13 +1,23 @@
 """The reading stage without Ray: which windows come out, in which order."""
 
+import itertools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pta_ray.columns import WINDOW_SCHEMA
 from pta_ray.config import Data
+from pta_ray.ledger import Ledger
+from pta_ray.text.documents import read
 from pta_ray.text.reading import ReadPlan, WindowReader, plan_reads
+from pta_ray.text.windows import cut
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 
 
@@ -30,10 +40,12 @@ def data(tmp_path: Path) -> Data:
     return Data(train=train, held_out=[str(tmp_path / "held.jsonl")], window_tokens=64, epochs=2, seed=3)
 
 
-def read_all(plan: ReadPlan, tokenizer: ByteTokenizer, reports: Reports | None = None) -> list[dict]:
-    reader = WindowReader(plan, tokenizer, 64, reports or Reports())  # type: ignore[arg-type]
+def read_all(
+    plan: ReadPlan, tokenizer: ByteTokenizer, reports: Reports | None = None, ledger: Ledger | None = None
+) -> list[dict]:
+    reader = WindowReader(plan, tokenizer, 64, reports or Reports(), ledger or Ledger())  # type: ignore[arg-type]
     tables = [table for i in range(len(plan.tasks)) for table in reader(pa.table({"id": [i]}))]
-    return pa.concat_tables(tables).to_pylist()
+    return pa.concat_tables([WINDOW_SCHEMA.empty_table(), *tables]).to_pylist()
 
 
 def test_every_document_is_read_once_an_epoch(data: Data, byte_level: ByteTokenizer) -> None:
@@ -77,3 +89,134 @@ def test_unreadable_documents_are_set_aside_with_their_reason(tmp_path: Path, by
     rows = read_all(plan_reads(Data(train=[str(tmp_path / "text.jsonl")])), byte_level, reports)
     assert [row["text"] for row in rows] == [b"sound"]
     assert len(reports.found) == 1 and "JSON" in reports.found[0][1]
+
+
+def write_lines(path: Path, texts: list[str]) -> str:
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> ReadPlan:
+    """Held-out text and two epochs of training text, in documents so short that each task has many blocks of them."""
+    folder = tmp_path_factory.mktemp("short")
+    train = write_lines(folder / "train.jsonl", [f"number {i}" for i in range(1200)])
+    held_out = write_lines(folder / "held.jsonl", [f"held out {i}" for i in range(300)])
+    return plan_reads(Data(train=[train], held_out=[held_out], epochs=2, seed=5))
+
+
+@pytest.fixture(scope="module")
+def short_rows(short: ReadPlan, byte_level: ByteTokenizer) -> list[dict]:
+    return read_all(short, byte_level)
+
+
+def test_rows_are_numbered_in_the_order_in_which_a_task_yields_them(
+    short: ReadPlan, short_rows: list[dict], byte_level: ByteTokenizer
+) -> None:
+    """Blocks of 256 in the order of the text, each shuffled by the one generator of its task."""
+    assert len(short.tasks) > 3 and max(row["row"] for row in short_rows) > 512
+    for task, found in itertools.groupby(short_rows, lambda row: row["task"]):
+        random = np.random.default_rng([5, task])
+        texts = [
+            window.text
+            for piece in short.tasks[task]
+            for document in read(piece)
+            for window in cut(document.text, byte_level, 64)
+        ]
+        blocks = [texts[first : first + 256] for first in range(0, len(texts), 256)]
+        expected = [block[i] for block in blocks for i in random.permutation(len(block))]
+        last = len(expected) - 1
+        assert [(row["text"], row["row"], row["ends_task"]) for row in found] == [
+            (text, i, i == last) for i, text in enumerate(expected)
+        ]
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 512])
+def test_the_last_window_ends_its_task_wherever_a_block_ends(
+    tmp_path: Path, byte_level: ByteTokenizer, count: int
+) -> None:
+    plan = plan_reads(Data(train=[write_lines(tmp_path / "train.jsonl", ["a"] * count + [""])]))
+    rows = read_all(plan, byte_level)
+    assert len(plan.tasks) == 1 and [row["row"] for row in rows] == list(range(count))
+    assert [row["row"] for row in rows if row["ends_task"]] == [count - 1]
+
+
+def ledger_of(rows: list[dict]) -> Ledger:
+    ledger = Ledger()
+    ledger.add(
+        np.array([row["task"] for row in rows], np.int32), np.array([row["row"] for row in rows], np.int32),
+        np.array([row["ends_task"] for row in rows], np.bool_),
+    )  # fmt: skip
+    return ledger
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from([0, 0.01, 0.5, 0.99, 1]),
+    num_first=st.integers(0, 3000),
+    num_done=st.integers(0, 6),
+)
+def test_what_a_ledger_holds_is_left_out_and_nothing_else(
+    short: ReadPlan,
+    short_rows: list[dict],
+    byte_level: ByteTokenizer,
+    seed: int,
+    share: float,
+    num_first: int,
+    num_done: int,
+) -> None:
+    """Any of the rows, all at the start of the stream, whole tasks."""
+    rows, random = short_rows, np.random.default_rng(seed)
+    done = random.choice(len(short.tasks), min(num_done, len(short.tasks)), replace=False)
+    in_ledger = random.random(len(rows)) < share
+    in_ledger[:num_first] = True
+    in_ledger |= np.isin([row["task"] for row in rows], done)
+    ledger = ledger_of([row for row, is_in in zip(rows, in_ledger, strict=True) if is_in])
+    expected = [row for row, is_in in zip(rows, in_ledger, strict=True) if not is_in]
+    assert read_all(short, byte_level, ledger=ledger) == expected
+
+
+def test_a_task_that_is_done_is_not_read(tmp_path: Path, byte_level: ByteTokenizer) -> None:
+    gone, there = tmp_path / "gone.jsonl", tmp_path / "there.jsonl"
+    held_out = [write_lines(gone, ["learned from"] * 9)]
+    plan = plan_reads(Data(train=[write_lines(there, ["to be learned from"])], held_out=held_out))
+    rows = read_all(plan, byte_level)
+    gone.unlink()
+    with pytest.raises(FileNotFoundError):
+        read_all(plan, byte_level, ledger=ledger_of(rows[:8]))
+    assert read_all(plan, byte_level, ledger=ledger_of(rows[:9])) == rows[9:]
+
+
+def test_a_task_without_windows_yields_nothing(tmp_path: Path, byte_level: ByteTokenizer) -> None:
+    path = write_lines(tmp_path / "train.jsonl", ["soon gone"])
+    plan = plan_reads(Data(train=[path]))
+    write_lines(tmp_path / "train.jsonl", ["", "", ""])
+    assert read_all(plan, byte_level) == []
+
+
+def fingerprint(data: Data) -> str:
+    return plan_reads(data).fingerprint
+
+
+def test_equal_plans_have_equal_fingerprints_in_every_process(data: Data) -> None:
+    lines = [
+        "import sys", "from pta_ray.config import Data", "from pta_ray.text.reading import plan_reads",
+        "print(plan_reads(Data.model_validate_json(sys.argv[1])).fingerprint)",
+    ]  # fmt: skip
+    command = [sys.executable, "-c", "\n".join(lines), data.model_dump_json()]
+    assert subprocess.check_output(command, text=True).strip() == fingerprint(data)
+
+
+def test_another_plan_has_another_fingerprint(data: Data, tmp_path: Path) -> None:
+    longer = tmp_path / "longer.jsonl"
+    longer.write_text((tmp_path / "few.jsonl").read_text() + "\n{}")
+    changes = [
+        {"seed": 4}, {"epochs": 1}, {"held_out": []}, {"train": data.train[:1]}, {"train": data.train[::-1]},
+        {"train": [data.train[0], {"path": str(longer)}]},
+        {"train": [{"path": source.path, "text_column": "text "[: 4 + i]} for i, source in enumerate(data.train)]},
+    ]  # fmt: skip
+    (tmp_path / "few.jsonl").write_text("\n".join(['{"text": "a", "text ": "b"}'] * 900))
+    plans = [data, *(Data.model_validate(data.model_dump() | change) for change in changes)]
+    found = [fingerprint(plan) for plan in plans]
+    assert len(set(found)) == len(found) and all(len(digest) == 64 for digest in found)

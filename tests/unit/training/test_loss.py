@@ -1,73 +1,260 @@
-"""Against a dense float64 formulation: full teacher rows, full logits."""
+"""Against a dense float64 formulation, and in a DeepSpeed engine that shards the parameters."""
 
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from pta_ray.config import Training
 from pta_ray.training.batches import empty_batch
-from pta_ray.training.loss import SparseTargets, chunked_loss
+from pta_ray.training.divergence import DIVERGENCES, Divergence
+from pta_ray.training.loss import ChunkedLoss, SetTargets, TokenTargets
+from pta_ray.training.student import Student
+from tests.oracles.objective import dense_objective
 
-N, H, V, K = 37, 8, 23, 4
+N, H, V, K = 21, 8, 23, 4
+SORTED_IDS = [int(i) for i in np.random.default_rng(0).permutation(V)[: V - 3]]  # three tokens stand for no bytes
+
+Kind = Literal["tokens", "sets"]
+Targets = TokenTargets | SetTargets
 
 
-def make_targets(seed: int) -> SparseTargets:
-    generator = torch.Generator().manual_seed(seed)
-    ids_NK = torch.stack([torch.randperm(V, generator=generator)[:K] for _ in range(N)])
-    probs_NK = torch.rand(N, K, generator=generator) / K
-    probs_NK[::5, 2:] = 0  # empty entries
-    ids_NK[::5, 2:] = 0
-    return SparseTargets(
-        ids_NK, probs_NK, torch.rand(N, generator=generator), (torch.rand(N, generator=generator) > 0.2).float()
+def make_targets(kind: Kind, num_N: int, seed: int) -> tuple[torch.Tensor, Targets]:
+    """Actual next tokens, and targets with empty entries, abstaining positions that hold nonsense, and padding."""
+    rng = np.random.default_rng(seed)
+    next_ids = rng.integers(0, V, num_N)
+    confidence, weight = rng.random(num_N), rng.random(num_N) > 0.2
+    confidence[rng.random(num_N) < 0.2] = 0
+    shared = (torch.from_numpy(confidence).float(), torch.from_numpy(weight).float())
+    probs = rng.dirichlet(np.ones(K + 1), num_N)[:, :K].astype(np.float16).astype(np.float32)
+    probs[rng.random(num_N) < 0.2] *= 1e-3
+    empty = rng.random((num_N, K)) < 0.3
+    if kind == "sets":
+        ends = np.sort(rng.integers(0, len(SORTED_IDS) + 1, (2, num_N, K)), axis=0)
+        low, high = ends[0], np.where(empty, ends[0], ends[1])
+        probs[low == high] = 0
+        return torch.from_numpy(next_ids), SetTargets(
+            torch.from_numpy(low), torch.from_numpy(high), torch.from_numpy(probs), *shared
+        )
+    ids = np.stack([[y, *rng.permutation(np.delete(np.arange(V), y))[: K - 1]] for y in next_ids])
+    empty[:, 0] = False
+    ids[empty], probs[empty] = -1, 0
+    ids[confidence == 0] = 5
+    return torch.from_numpy(next_ids), TokenTargets(torch.from_numpy(ids), torch.from_numpy(probs), *shared)
+
+
+def make_loss(
+    kind: Kind, divergence: Divergence = "cross_entropy", temperature: float = 1.0, chunk: int = 8, bias: bool = False
+) -> ChunkedLoss:
+    head = torch.nn.Linear(H, V, bias=bias)
+    sorted_ids_O = np.array(SORTED_IDS, np.int32) if kind == "sets" else None
+    return ChunkedLoss(head, divergence, temperature, chunk, sorted_ids_O)
+
+
+def assert_equals_dense(loss: ChunkedLoss, hidden: torch.Tensor, seed: int, clm_weight: float, scale: float) -> None:
+    """Values, and gradients of `scale` times the loss."""
+    next_ids, targets = make_targets("tokens" if loss.order_V is None else "sets", len(hidden), seed)
+    hidden.requires_grad_()
+    total, clm_N, fused_N = loss(hidden, next_ids, clm_weight, *targets)
+    (total * scale).backward()
+    inputs64 = [t.detach().double().requires_grad_() for t in (hidden, *loss.parameters())]
+    logits = torch.nn.functional.linear(*inputs64)
+    divergence, temperature = loss._divergence, loss._temperature
+    expected, clms, fuseds = dense_objective(
+        logits, next_ids.tolist(), targets, clm_weight, divergence, temperature, SORTED_IDS
     )
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
+    np.testing.assert_allclose(clm_N, clms, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(fused_N, fuseds if clm_weight < 1 else np.zeros(len(hidden)), rtol=1e-4, atol=1e-5)
+    references = torch.autograd.grad(expected * scale, inputs64)
+    for tensor, reference in zip((hidden, *loss.parameters()), references, strict=True):
+        assert tensor.grad is not None
+        np.testing.assert_allclose(tensor.grad, reference, rtol=0, atol=1e-5 * max(float(reference.abs().max()), 1e-3))
 
 
-def dense_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: SparseTargets, clm_weight: float) -> torch.Tensor:
-    """The equation of the module, position by position and entry by entry."""
-    probs = torch.softmax(hidden @ weight.T, -1)
-    total = hidden.new_zeros(())
-    for n in range(N):
-        clm = -probs[n, targets.ids_NK[n, 0]].log()
-        fused, named, mass = hidden.new_zeros(()), hidden.new_zeros(()), 0.0
-        for i, f in zip(targets.ids_NK[n], targets.probs_NK[n].double(), strict=True):
-            if f > 0:
-                fused = fused - f * probs[n, i].log()
-                named = named + probs[n, i]
-                mass = mass + f
-        fused = fused - (1 - mass) * (1 - named).log()
-        total = total + targets.weight_N[n] * (clm_weight * clm + (1 - clm_weight) * targets.confidence_N[n] * fused)
-    return total
-
-
-@pytest.mark.parametrize("positions_per_chunk", [1, 10, 37, 100])
+@pytest.mark.parametrize("kind", ["tokens", "sets"])
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize("clm_weight", [0.0, 0.8, 1.0])
-def test_value_and_gradients_equal_the_dense_reference(positions_per_chunk: int, clm_weight: float) -> None:
+def test_value_and_gradients_equal_the_dense_reference(
+    kind: Kind, divergence: Divergence, temperature: float, clm_weight: float
+) -> None:
     torch.manual_seed(0)
-    targets = make_targets(0)
-    hidden, head = torch.randn(N, H, requires_grad=True), torch.nn.Linear(H, V, bias=False)
-    total, _, _ = chunked_loss(head, hidden, targets, clm_weight, positions_per_chunk)
+    loss = make_loss(kind, divergence, temperature)
+    assert_equals_dense(loss, torch.randn(N, H), seed=0, clm_weight=clm_weight, scale=1.0)
+
+
+@given(
+    st.sampled_from(["tokens", "sets"]), st.sampled_from(DIVERGENCES), st.sampled_from([0.7, 1.0, 2.0]),
+    st.integers(1, 30), st.integers(1, 30), st.booleans(), st.sampled_from([0.1, 1.0, 5.0]), st.integers(0, 99),
+)  # fmt: skip
+def test_chunks_biases_and_spread_logits_change_nothing(
+    kind: Kind, divergence: Divergence, temperature: float, chunk: int, num_N: int, bias: bool, spread: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    loss = make_loss(kind, divergence, temperature, chunk, bias)
+    assert_equals_dense(loss, spread * torch.randn(num_N, H), seed, clm_weight=0.5, scale=0.3)
+
+
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+@pytest.mark.parametrize("gap", [20.0, 60.0, 1000.0])
+def test_a_student_that_knows_everything_named_stays_finite(divergence: Divergence, gap: float) -> None:
+    """The rest of the vocabulary, or an interval, has hardly any mass or none that float32 can hold."""
+    tokens = TokenTargets(torch.tensor([[0, 1]]), torch.tensor([[0.5, 0.2]]), torch.ones(1), torch.ones(1))
+    low, high = torch.tensor([[0, 1, 1]]), torch.tensor([[1, 2, 1]])
+    sets = SetTargets(low, high, torch.tensor([[0.5, 0.2, 0.0]]), torch.ones(1), torch.ones(1))
+    for sorted_ids_O, targets in ((None, tokens), (np.array([0, 1, 2], np.int32), sets)):
+        head = torch.nn.Linear(2, 3, bias=False)
+        head.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        hidden = torch.tensor([[gap, 0.0]], requires_grad=True)
+        total, _, _ = ChunkedLoss(head, divergence, 1.0, 8, sorted_ids_O)(hidden, torch.tensor([0]), 0.5, *targets)
+        total.backward()
+        assert torch.isfinite(total) and hidden.grad is not None and torch.isfinite(hidden.grad).all()
+
+
+def test_little_mass_on_an_interval_is_told_precisely() -> None:
+    """A student that believes in it by 1e-25 learns as much from cross-entropy as one that does by 1e-5."""
+    head = torch.nn.Linear(1, 3, bias=False)
+    head.weight.data = torch.tensor([[0.0], [-1.0], [0.0]])
+    one = torch.ones(1)
+    targets = SetTargets(torch.tensor([[1]]), torch.tensor([[2]]), one[:, None], one, one)
+    loss = ChunkedLoss(head, "cross_entropy", 1.0, 8, np.array([0, 1, 2], np.int32))
+    hidden = torch.tensor([[25 * np.log(10.0)]], dtype=torch.float32, requires_grad=True)
+    total, _, _ = loss(hidden, torch.tensor([0]), 0.0, *targets)
     total.backward()
-    hidden64 = hidden.detach().double().requires_grad_()
-    weight64 = head.weight.detach().double().requires_grad_()
-    expected = dense_loss(hidden64, weight64, targets, clm_weight)
-    expected.backward()
-    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
-    for found, reference in ((hidden.grad, hidden64.grad), (head.weight.grad, weight64.grad)):
-        assert found is not None and reference is not None
-        scale = reference.abs().max()
-        torch.testing.assert_close(found.double() / scale, reference / scale, atol=1e-5, rtol=0)
+    assert total.item() == pytest.approx(25 * np.log(10) + np.log(2), rel=1e-6)
+    assert hidden.grad is not None and hidden.grad.item() == pytest.approx(1.0, rel=1e-6)
 
 
-def test_a_student_that_knows_everything_named_stays_finite() -> None:
-    targets = SparseTargets(torch.tensor([[0, 1]]), torch.tensor([[0.5, 0.2]]), torch.ones(1), torch.ones(1))
-    hidden = torch.tensor([[60.0, 0.0]], requires_grad=True)
-    total, _, _ = chunked_loss(torch.nn.Identity(), hidden, targets, 0.5, 8)
-    total.backward()
-    assert torch.isfinite(total) and hidden.grad is not None and torch.isfinite(hidden.grad).all()
+def test_only_the_position_that_is_not_finite_says_so() -> None:
+    next_ids, targets = make_targets("tokens", N, 0)
+    hidden = torch.randn(N, H)
+    hidden[3] = torch.nan
+    targets.weight_N[:] = 1
+    _, clm_N, fused_N = make_loss("tokens")(hidden, next_ids, 0.8, *targets)
+    assert (clm_N + fused_N).isfinite().logical_not().nonzero().flatten().tolist() == [3]
 
 
-def test_an_empty_batch_teaches_nothing() -> None:
-    batch = empty_batch(K)
-    head, hidden = torch.nn.Linear(H, V), torch.randn(1, H)
-    total, _, _ = chunked_loss(head, hidden, batch.targets, 0.8, 8)
+@pytest.mark.parametrize("kind", ["tokens", "sets"])
+def test_an_empty_batch_teaches_nothing(kind: Kind) -> None:
+    batch = empty_batch(intervals=kind == "sets")
+    loss = make_loss(kind)
+    total, _, _ = loss(torch.randn(1, H, requires_grad=True), batch.ids_BL[:, 1:].flatten(), 0.8, *batch.targets)
     total.backward()
     assert total.item() == 0 and batch.num_positions == 0
-    assert head.weight.grad is not None and head.weight.grad.abs().max() == 0
+    assert loss.weight.grad is not None and loss.weight.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("kind", ["tokens", "sets"])
+def test_there_are_no_more_products_than_gradients_asked_for(kind: Kind) -> None:
+    """One for the logits, one for each gradient; none in the backward pass."""
+    next_ids, targets = make_targets(kind, N, 0)
+    loss = make_loss(kind)
+    totals, gradients = [], []
+    for is_differentiated, is_head_trained, num_products in ((True, True, 3), (True, False, 2), (False, True, 1)):
+        loss.requires_grad_(is_head_trained)
+        hidden = torch.ones(N, H, requires_grad=is_differentiated)
+        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(is_differentiated):
+            total, _, _ = loss(hidden, next_ids, 0.8, *targets)
+            if is_differentiated:
+                total.backward()
+                gradients.append(hidden.grad)
+        assert counter.get_total_flops() == num_products * 2 * N * H * V
+        totals.append(total.item())
+    assert totals[0] == totals[1] == totals[2]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "sets"])
+def test_bfloat16_comes_close_to_float32_and_sums_precisely(kind: Kind) -> None:
+    """The same rounded numbers: what is left are the products' rounding. 1,024 equal terms would stand still at 256."""
+    repeats = 1024
+    next_ids, targets = make_targets(kind, 1, 2)
+    targets.confidence_N[:], targets.weight_N[:] = 1, 1
+    next_ids, targets = next_ids.repeat(repeats), type(targets)(*(t.repeat_interleave(repeats, 0) for t in targets))
+    loss = make_loss(kind, chunk=1).bfloat16()
+    hidden = torch.randn(1, H).bfloat16().repeat(repeats, 1).requires_grad_()
+    total, _, _ = loss(hidden, next_ids, 0.5, *targets)
+    total.backward()
+    reference = make_loss(kind, chunk=1024)
+    reference.load_state_dict({name: tensor.float() for name, tensor in loss.state_dict().items()})
+    hidden32 = hidden.detach().float().requires_grad_()
+    expected, _, _ = reference(hidden32, next_ids, 0.5, *targets)
+    expected.backward()
+    assert total.dtype == torch.float32 and total.item() == pytest.approx(expected.item(), rel=0.02)
+    for found, wanted in ((loss.weight.grad, reference.weight.grad), (hidden.grad, hidden32.grad)):
+        assert found is not None and wanted is not None and found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.float(), wanted, rtol=0, atol=0.03 * float(wanted.abs().max()))
+
+
+CASES: list[tuple[bool, Kind]] = [(True, "tokens"), (False, "sets")]
+"""Whether embeddings are tied, and what is learned."""
+
+
+def train_in_all_ways(rank: int, folder: str) -> None:
+    """One of two processes: every case with whole and with sharded parameters; rank 0 saves the weights."""
+    os.environ |= {"DS_ACCELERATOR": "cpu", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    torch.set_num_threads(1)
+    import deepspeed
+
+    torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    deepspeed.init_distributed("gloo")
+    weights = [[trained_weights(stage, tied, kind) for stage in (0, 3)] for tied, kind in CASES]
+    if rank == 0:
+        torch.save(weights, f"{folder}/weights.pt")
+    torch.distributed.destroy_process_group()
+
+
+def trained_weights(stage: int, tied: bool, kind: Kind) -> dict[str, torch.Tensor]:
+    """After two optimizer steps of two passes."""
+    import deepspeed
+
+    engine = start_engine(stage, tied, kind)
+    for seed in range(torch.distributed.get_rank(), 8, 2):
+        next_ids, targets = make_targets(kind, 12, seed)
+        ids_BL = torch.nn.functional.pad(next_ids.view(3, 4), (1, 0))
+        # Nothing is gathered yet, or still.
+        assert all((parameter.numel() == 0) == (stage == 3) for parameter in engine.module.parameters())
+        total, _, _ = engine(ids_BL, 0.5, *targets)
+        engine.backward(total / 10)
+        engine.step()
+    parameters = list(engine.module.model.named_parameters())
+    with deepspeed.zero.GatheredParameters([parameter for _, parameter in parameters], enabled=stage == 3):
+        return {name: parameter.detach().clone() for name, parameter in parameters}
+
+
+def start_engine(stage: int, tied: bool, kind: Kind) -> Any:
+    """A tiny student in an engine that holds on to no parameter, however small."""
+    import deepspeed
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=V, hidden_size=H, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, tie_word_embeddings=tied,
+    )  # fmt: skip
+    sorted_ids_O = np.array(SORTED_IDS, np.int32) if kind == "sets" else None
+    student = Student(LlamaForCausalLM(config), Training(positions_per_chunk=5), sorted_ids_O)
+    settings = {
+        "train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0},
+        "optimizer": {"type": "AdamW", "params": {"lr": 0.01, "torch_adam": True}},
+        "zero_allow_untested_optimizer": True,
+    }
+    engine, *_ = deepspeed.initialize(model=student, config=settings)
+    return engine
+
+
+def test_sharded_parameters_are_updated_as_whole_ones_are(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(train_in_all_ways, (str(tmp_path),), nprocs=2)
+    for (tied, _), (whole, sharded) in zip(CASES, torch.load(tmp_path / "weights.pt"), strict=True):
+        assert whole.keys() == sharded.keys() and ("lm_head.weight" in whole) is not tied
+        for name, expected in whole.items():
+            torch.testing.assert_close(sharded[name], expected, rtol=1e-4, atol=1e-5, msg=name)

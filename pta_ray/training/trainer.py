@@ -1,0 +1,303 @@
+"""The steps of one worker: learn, validate, keep checkpoints, and go on from the newest of them."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.distributed as dist
+
+from pta_ray.columns import read_fused, struct_column
+from pta_ray.errors import StreamError
+from pta_ray.ledger import Ledger
+from pta_ray.result import versions
+from pta_ray.training.batches import Batch, collate, empty_batch
+from pta_ray.training.checkpoints import Checkpoint, CheckpointStore
+from pta_ray.training.feed import Step, read_steps
+from pta_ray.training.manifest import Manifest
+from pta_ray.training.progress import Progress
+from pta_ray.training.schedule import learning_rate
+from pta_ray.training.setup import TrainingTask
+from pta_ray.training.state import read_state, write_state
+from pta_ray.training.trackers import Trackers
+from pta_ray.training.validation import HeldOut, read_held_out, validate
+
+
+class Trainer:
+    """Takes an engine through the stream. All workers have one, and call its methods together."""
+
+    def __init__(self, engine: Any, task: TrainingTask, group: dist.ProcessGroup) -> None:
+        """`group` carries objects and CPU tensors between the workers."""
+        self._engine = engine
+        self._task = task
+        self._settings = task.job.training
+        self._group = group
+        self._is_first = dist.get_rank() == 0
+        self._store = CheckpointStore(task.checkpoints)
+        self._trackers = Trackers([])
+        self._held_out: HeldOut | None = None
+        self._saved_step = 0
+        self.progress = Progress()
+        """Complete on the first worker; the others know nothing of single windows."""
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a checkpoint, whatever the number of workers that wrote it."""
+        self._load(checkpoint)
+        ledger = checkpoint.ledger() if self._is_first else Ledger()
+        self.progress = Progress.from_json(checkpoint.manifest.state["progress"], ledger)
+        self._saved_step = self.progress.step
+        if self._is_first:
+            self._prune()  # what a run that died has left half written takes room
+
+    def start_tracking(self) -> None:
+        """Sends the scalars from here on to what the job names."""
+        if self._is_first:
+            run = f"{Path(self._task.job.output).name}-{self.progress.run_id}"
+            config = self._task.job.model_dump(mode="json")
+            first_step = self.progress.step + 1
+            self._trackers = Trackers.start([*self._settings.trackers], self._task.staging, run, config, first_step)
+
+    def fit(self, tables: Iterable[pa.Table]) -> None:
+        """Learns from the stream until it ends, or until validations no longer get better; leaves the result's weights.
+
+        Args:
+            tables: on rank 0, the rows of one step each, without those that the ledger holds.
+        """
+        settings, progress = self._settings, self.progress
+        for step in read_steps(tables, settings.micro_batch_windows, self._group):
+            self._learn(step)
+            is_best = self._is_due(step_is_last=False) and self._validate()
+            if is_best or progress.step % settings.checkpoints.every_steps == 0:
+                self._save()
+            if self.stopped_early:
+                break
+        if self._is_due(step_is_last=True):
+            self._validate()
+        if self._saved_step < progress.step:
+            self._save()
+        if 0 < progress.best.step < progress.step:
+            self._load(self._store.open(progress.best.step))
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        tensors = ((name, torch.from_numpy(array)) for name, array in checkpoint.tensors())
+        num_skipped = checkpoint.manifest.state["progress"]["num_skipped"]
+        write_state(self._engine, tensors, checkpoint.step - num_skipped)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether validations have not become better for long enough."""
+        validation = self._settings.validation
+        return validation is not None and self.progress.best.should_stop(validation.patience)
+
+    def close(self) -> None:
+        """Brings what was logged to the trackers."""
+        self._trackers.close()
+
+    def report(self) -> None:
+        """Tells the driver what the training came to."""
+        if self._is_first:
+            progress = self.progress
+            self._task.telemetry.count(progress.won)
+            self._task.telemetry.end({**progress.summary(), "stopped_early": self.stopped_early})
+
+    def _learn(self, step: Step) -> None:
+        """One optimizer step, taken by all workers together."""
+        progress, settings = self.progress, self._settings
+        progress.step += 1
+        progress.share += step.share
+        self._seed()
+        rate = learning_rate(progress.share, settings.learning_rate, settings.warmup)
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = rate
+        clm_weight = settings.clm_weight.at(progress.share)
+        with self._task.telemetry.timed("train") as work:
+            work.done(sum(p.num_rows for p in step.passes), step.num_positions // dist.get_world_size())
+            begin = time.perf_counter()
+            sums_3, set_aside = self._make_passes(step, clm_weight)
+            seconds = time.perf_counter() - begin
+        if step.rows is not None:
+            progress.learn(step.rows, set_aside)
+        self._check(set_aside)
+        clm, fused, num_padding = sums_3.tolist()
+        progress.num_padding += int(num_padding)
+        progress.num_positions += step.num_positions
+        clm, fused = clm / max(step.num_positions, 1), fused / max(step.num_positions, 1)
+        loss = clm_weight * clm + (1 - clm_weight) * fused
+        progress.losses.append((progress.step, loss))
+        scalars = {"loss": loss, "clm": clm, "fused": fused, "learning_rate": rate, "clm_weight": clm_weight}
+        speed = {"tokens_per_second": step.num_positions / seconds, "padding_share": progress.padding_share}
+        self._report({**scalars, **speed, "workers": dist.get_world_size()})
+
+    def _seed(self) -> None:
+        """Random numbers are a function of the step, so that a run that goes on draws the same."""
+        seed = np.random.SeedSequence([self._task.job.data.seed, self.progress.step, dist.get_rank()])
+        torch.manual_seed(int(seed.generate_state(1)[0]))
+
+    def _make_passes(self, step: Step, clm_weight: float) -> tuple[torch.Tensor, list[str]]:
+        """Forward, backward and the update.
+
+        Returns, of all workers: the sums of CLM, of fused loss and of padding over positions; and the windows that were
+        set aside.
+        """
+        num_passes = self._engine.gradient_accumulation_steps()
+        # DeepSpeed averages over workers and passes: the scale makes the sums a mean over the step's positions.
+        scale = dist.get_world_size() * num_passes / max(step.num_positions, 1)
+        sums_3, set_aside = torch.zeros(3, dtype=torch.float64), list(step.set_aside)
+        for number in range(num_passes):
+            rows = step.passes[number] if number < len(step.passes) else None
+            total, losses_3, bad = self._forward(rows, clm_weight)
+            self._engine.backward(total * scale)
+            self._engine.step()
+            sums_3 += losses_3
+            set_aside += bad
+        dist.all_reduce(sums_3, group=self._group)
+        return sums_3, set_aside
+
+    def _forward(self, rows: pa.Table | None, clm_weight: float) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+        """One forward pass, made again without the windows whose loss is not finite, if any worker has such.
+
+        Returns: the objective; this worker's sums as of `_make_passes`; and the windows set aside, of all workers.
+        """
+        names: list[str] = rows.column("window_id").to_pylist() if rows else []
+        batch = collate(read_fused(struct_column(rows, "fused"))) if names else self._nothing()
+        set_aside: list[str] = []
+        while True:
+            ids_BL, targets = batch.ids_BL.to(self._engine.device), batch.targets
+            tensors = (tensor.to(self._engine.device) for tensor in targets)
+            total, clm_N, fused_N = self._engine(ids_BL, clm_weight, *tensors)
+            is_bad_B = ~batch.by_window(clm_N + fused_N).cpu().isfinite()
+            bad = [i for i in range(len(names)) if is_bad_B[i]]
+            found = self._gathered([names[i] for i in bad])
+            if not found:
+                break
+            set_aside += found
+            batch = batch.without(bad) if len(bad) < len(names) else self._nothing()
+            names = [name for i, name in enumerate(names) if i not in bad]
+        sums = [float(clm_N.double().sum()), float(fused_N.double().sum()), float(batch.num_padded)]
+        return total, torch.tensor(sums if names else [0.0] * 3, dtype=torch.float64), set_aside
+
+    def _nothing(self) -> Batch:
+        return empty_batch(self._task.job.alignment.targets == "intervals")
+
+    def _clm(self, ids_BL: torch.Tensor, weight_N: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy of the actual tokens by position, in nats, for validation."""
+        none = self._nothing().targets
+        blank = (tensor.to(weight_N.device).expand(len(weight_N), *tensor.shape[1:]) for tensor in none)
+        targets = type(none)(*blank)._replace(weight_N=weight_N)
+        clm_N: torch.Tensor = self._engine.module(ids_BL, 1.0, *targets)[1]
+        return clm_N
+
+    def _gathered(self, names: list[str]) -> list[str]:
+        """What any worker names, on all of them; costs little when nobody names anything."""
+        flag = torch.tensor(float(bool(names)))
+        dist.all_reduce(flag, group=self._group)
+        if not flag:
+            return []
+        gathered: list[list[str]] = [[]] * dist.get_world_size()
+        dist.all_gather_object(gathered, names, group=self._group)
+        return [name for part in gathered for name in part]
+
+    def _check(self, set_aside: list[str]) -> None:
+        """Enters windows that were set aside, and ends the run when there are too many or the model itself is broken.
+
+        Raises:
+            StreamError: on all workers.
+        """
+        self.progress.set_aside += set_aside
+        num_bad, most = len(self.progress.set_aside), self._settings.max_bad_windows
+        if num_bad > most:
+            named = ", ".join(self.progress.set_aside[:3])
+            problem = f"{num_bad} windows had targets or losses that are not finite, more than max_bad_windows ({most})"
+            raise StreamError(f"step {self.progress.step}: {problem}; the first: {named}")
+        if not self._engine.was_step_applied():
+            self.progress.num_skipped += 1
+
+    def _is_due(self, step_is_last: bool) -> bool:
+        validation, progress = self._settings.validation, self.progress
+        if validation is None:
+            return False
+        if step_is_last:
+            return not progress.validations or progress.validations[-1][0] < progress.step
+        return progress.step % validation.every_steps == 0
+
+    def _validate(self) -> bool:
+        """Measures bits per byte; returns whether they are the best so far."""
+        progress, task = self.progress, self._task
+        if self._held_out is None:
+            rank, num_workers = dist.get_rank(), dist.get_world_size()
+            tokens = task.job.data.window_tokens
+            self._held_out = read_held_out(task.held_out, task.tokenizer, tokens, rank, num_workers)
+        found = validate(
+            self._engine.module, self._clm, self._held_out, self._settings.micro_batch_windows, self._engine.device
+        )
+        mean = sum(found.values()) / max(len(found), 1)
+        progress.validations.append((progress.step, found))
+        scalars = {f"bits_per_byte/{domain}": value for domain, value in found.items()}
+        self._trackers.log(progress.step, {**scalars, "bits_per_byte/mean": mean})
+        return progress.best.update(progress.step, mean)
+
+    def _save(self) -> None:
+        """Writes a checkpoint; every worker its share of the tensors.
+
+        Raises:
+            StreamError: on all workers, when one of them cannot write.
+        """
+        progress, store = self.progress, self._store
+        files: list[dict[str, int] | StreamError] = [{}] * dist.get_world_size()
+        dist.all_gather_object(files, self._written(), group=self._group)
+        self._raise_first(files)
+        committed: list[StreamError | None] = [None]
+        if self._is_first:
+            try:
+                sizes = {name: size for part in files if isinstance(part, dict) for name, size in part.items()}
+                store.commit(progress.step, self._manifest(), progress.ledger, sizes)
+                self._prune()
+            except StreamError as error:
+                committed = [error]
+        dist.broadcast_object_list(committed, src=0, group=self._group)
+        self._raise_first(committed)
+        self._saved_step = progress.step
+
+    def _prune(self) -> None:
+        self._store.prune(self._settings.checkpoints.keep_last, {self.progress.best.step})
+
+    def _written(self) -> dict[str, int] | StreamError:
+        """This worker's files and their sizes, or why there are none."""
+        tensors = ((name, tensor.numpy()) for name, tensor in read_state(self._engine))
+        try:
+            return self._store.write_tensors(self.progress.step, dist.get_rank(), tensors)
+        except StreamError as error:
+            for _ in tensors:  # gathering is collective: the other workers are at it
+                pass
+            return error
+
+    @staticmethod
+    def _raise_first(results: Sequence[object]) -> None:
+        for result in results:
+            if isinstance(result, StreamError):
+                raise result
+
+    def _manifest(self) -> Manifest:
+        progress, task = self.progress, self._task
+        known = task.telemetry.snapshot()
+        return Manifest(
+            step=progress.step,
+            progress=progress.share,
+            num_workers=dist.get_world_size(),
+            job=task.job,
+            packages=versions(),
+            target=task.made_from["target"],
+            text=task.made_from["text"],
+            state={"progress": progress.to_json(), "counts": dict(known.counts), "set_aside": known.set_aside},
+            num_windows=progress.ledger.num_windows,
+        )
+
+    def _report(self, scalars: dict[str, float]) -> None:
+        """To the display, and to the trackers."""
+        if self._is_first:
+            shown = {"step": self.progress.step, "progress": self.progress.share, **scalars}
+            self._task.telemetry.step(shown)
+        self._trackers.log(self.progress.step, scalars)

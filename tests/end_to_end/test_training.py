@@ -1,0 +1,121 @@
+"""Training as users run it: interrupted, gone on with, on more and fewer workers, with windows that are broken."""
+
+import os
+import signal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.end_to_end.test_fuse import pta_ray
+from tests.end_to_end.training_runs import (
+    SECONDS,
+    make_cache,
+    start,
+    train,
+    train_and_kill,
+    training_workers,
+    wait_for_checkpoint,
+)
+
+pytestmark = pytest.mark.slow
+
+EVERY_STEP = {"checkpoints": {"every_steps": 2}}
+
+
+@pytest.fixture(scope="module")
+def cached(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_cache(tmp_path_factory.mktemp("tokens"), demo)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cached: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    """Losses by step of a run on two workers that nothing happened to."""
+    output = tmp_path_factory.mktemp("uninterrupted") / "fused"
+    return dict(train(cached, output, workers=2, **EVERY_STEP)["training"]["losses"])
+
+
+def num_rows(cached: Path) -> int:
+    return int(pq.read_table(cached / "cache").num_rows)
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    cached: Path, uninterrupted: dict[int, float], tmp_path: Path
+) -> None:
+    output = tmp_path / "fused"
+    train_and_kill(cached, output, 4, workers=2, **EVERY_STEP)
+    refused = pta_ray("fuse", cached / "job.yaml", "--from-cache", cached / "cache", "--set", f"output={output}")
+    assert refused.returncode == 2 and "go on from it with --resume" in refused.stderr
+    metrics = train(cached, output, "--resume", workers=2, **EVERY_STEP)
+    losses = dict(metrics["training"]["losses"])
+    assert losses.keys() == uninterrupted.keys()
+    assert losses == pytest.approx(uninterrupted, abs=1e-6)
+    assert metrics["training"]["num_windows"] == num_rows(cached)
+    assert sum(count for name, count in metrics["counts"].items() if name.startswith("won/")) == num_rows(cached)
+
+
+def test_a_run_goes_on_with_one_worker_and_then_with_three(
+    cached: Path, uninterrupted: dict[int, float], tmp_path: Path
+) -> None:
+    output = tmp_path / "fused"
+    train_and_kill(cached, output, 4, workers=2, **EVERY_STEP)
+    train_and_kill(cached, output, 8, "--resume", workers=1, **EVERY_STEP)
+    metrics = train(cached, output, "--resume", workers=3, zero_stage=3, **EVERY_STEP)
+    assert dict(metrics["training"]["losses"]) == pytest.approx(uninterrupted, abs=1e-3)
+    assert metrics["training"]["num_windows"] == num_rows(cached)
+
+
+def test_a_killed_worker_costs_no_window_and_doubles_none(
+    cached: Path, uninterrupted: dict[int, float], tmp_path: Path
+) -> None:
+    output = tmp_path / "fused"
+    run = start(cached, output, workers=2, **EVERY_STEP)
+    wait_for_checkpoint(run, output, 4)
+    os.kill(training_workers(run)[-1].pid, signal.SIGKILL)
+    printed, _ = run.communicate(timeout=SECONDS)
+    assert run.returncode == 0, printed
+    import json
+
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["training"]["num_windows"] == num_rows(cached)
+    assert dict(metrics["training"]["losses"]) == pytest.approx(uninterrupted, abs=1e-6)
+
+
+def test_validation_keeps_the_best_and_stops_early(cached: Path, tmp_path: Path) -> None:
+    validation = {"every_steps": 2, "patience": 2}
+    metrics = train(cached, tmp_path / "fused", learning_rate=0.1, validation=validation)  # diverges
+    training = metrics["training"]
+    assert training["stopped_early"] and training["num_windows"] < num_rows(cached)
+    by_step = {step: sum(found.values()) / len(found) for step, found in training["validations"]}
+    assert training["best_step"] == min(by_step, key=by_step.__getitem__) < training["steps"]
+    fused = metrics["bits_per_byte"]["fused"]
+    assert sum(fused.values()) / len(fused) == pytest.approx(by_step[training["best_step"]], rel=1e-4)
+
+
+def test_adapters_are_merged_into_an_ordinary_checkpoint(cached: Path, tmp_path: Path) -> None:
+    lora = {"rank": 4, "alpha": 8, "dropout": 0.1}
+    metrics = train(cached, tmp_path / "fused", workers=2, zero_stage=3, learning_rate=0.01, lora=lora)
+    before, after = metrics["bits_per_byte"]["target"]["python"], metrics["bits_per_byte"]["fused"]["python"]
+    assert after < before
+    assert not list((tmp_path / "fused").glob("adapter*"))
+
+
+@pytest.mark.parametrize(
+    ("divergence", "zero_stage", "targets"),
+    [
+        ("cross_entropy", 0, "tokens"),
+        ("forward_kl", 2, "tokens"),
+        ("reverse_kl", 3, "tokens"),
+        ("jsd", 2, "tokens"),
+        ("cross_entropy", 3, "intervals"),
+    ],
+)
+def test_the_loss_falls(
+    demo: Path, cached: Path, tmp_path: Path, divergence: str, zero_stage: int, targets: str
+) -> None:
+    if targets == "intervals":
+        cached = make_cache(tmp_path / "intervals", demo, targets=targets)
+    settings = {"divergence": divergence, "zero_stage": zero_stage, "workers": 2, "clm_weight": 0.5}
+    losses = [loss for _, loss in train(cached, tmp_path / "fused", **settings)["training"]["losses"]]
+    third = len(losses) // 3  # an epoch
+    assert sum(losses[-third:]) < 0.95 * sum(losses[:third])

@@ -1,0 +1,80 @@
+"""Trainings from a cache of real fused text, started, killed and taken up again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from tests.end_to_end.test_fuse import SETTINGS, pta_ray, write_job
+
+SECONDS = 300
+
+
+def make_cache(folder: Path, demo: Path, **alignment: object) -> Path:
+    """Fused rows of three epochs over a little of the demo's text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    job = write_job(folder, demo, alignment=alignment)
+    content = yaml.safe_load(job.read_text())
+    content["data"]["epochs"] = 3
+    job.write_text(yaml.safe_dump(content))
+    result = pta_ray("align", job, "--output", folder / "cache")
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def command(cached: Path, output: Path, *options: str, **training: object) -> list[str]:
+    """Of a training with other settings."""
+    settings = {**SETTINGS, "micro_batch_windows": 2, **training}
+    arguments = ["fuse", str(cached / "job.yaml"), "--from-cache", str(cached / "cache"), *options]
+    arguments += ["--set", f"output={output}", "--set", f"training={json.dumps(settings)}"]
+    return [sys.executable, "-c", "from pta_ray.cli import main; main()", *arguments]
+
+
+def train(cached: Path, output: Path, *options: str, **training: object) -> dict[str, Any]:
+    """Runs a training to its end; returns its metrics."""
+    run = subprocess.run(
+        command(cached, output, *options, **training), capture_output=True, text=True, timeout=SECONDS
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    metrics: dict[str, Any] = json.loads((output / "metrics.json").read_text())
+    return metrics
+
+
+def train_and_kill(cached: Path, output: Path, step: int, *options: str, **training: object) -> None:
+    """Runs a training until it has a checkpoint at a step, and kills it with all that it started."""
+    run = start(cached, output, *options, **training)
+    wait_for_checkpoint(run, output, step)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert not output.exists()
+    time.sleep(5)  # Ray's processes notice that their driver is gone
+
+
+def start(cached: Path, output: Path, *options: str, **training: object) -> subprocess.Popen[str]:
+    """Starts a training in a process group of its own."""
+    return subprocess.Popen(
+        command(cached, output, *options, **training),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for_checkpoint(run: subprocess.Popen[str], output: Path, step: int) -> None:
+    """Returns when there is a complete checkpoint at that step or behind it."""
+    directory = output.with_name(f"{output.name}.partial") / "checkpoints"
+    deadline = time.monotonic() + SECONDS
+    while not any(int(found.parent.name[5:]) >= step for found in directory.glob("step-*/checkpoint.json")):
+        assert run.poll() is None and time.monotonic() < deadline, f"no checkpoint at step {step}"
+        time.sleep(0.1)
+
+
+def training_workers(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes of Ray Train's workers."""
+    children = psutil.Process(run.pid).children(recursive=True)
+    return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
