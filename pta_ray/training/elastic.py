@@ -89,7 +89,7 @@ def scaling(placement: Placement) -> train.ScalingConfig:
         if _FENCE in there:
             resources[_FENCE] = 1
         else:
-            most = max(fewest, min(most, _room(placement, there)))
+            most = max(fewest, min(most, room_for_workers(placement, there)))
     return train.ScalingConfig(
         num_workers=(fewest, most) if most > fewest else most,
         elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
@@ -98,7 +98,7 @@ def scaling(placement: Placement) -> train.ScalingConfig:
     )
 
 
-def _room(placement: Placement, there: Mapping[str, float]) -> int:
+def room_for_workers(placement: Placement, there: Mapping[str, float]) -> int:
     """Workers that fit beside the other stages."""
     place = placement.training
     others = [a for a in placement.stages if a is not place]

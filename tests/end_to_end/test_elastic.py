@@ -13,7 +13,7 @@ from tests.end_to_end.training_runs import SECONDS, make_cache, start, wait_for_
 
 pytestmark = pytest.mark.slow
 
-SETTINGS: dict[str, Any] = {"batch_windows": 4, "checkpoints": {"every_steps": 5}, "workers": [1, 2]}
+SETTINGS: dict[str, Any] = {"batch_windows": 2, "checkpoints": {"every_steps": 5}, "workers": [1, 2]}
 
 
 @pytest.fixture

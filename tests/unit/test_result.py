@@ -57,8 +57,8 @@ def test_a_result_says_which_models_and_which_cache_made_it(tmp_path: Path) -> N
     assert direct["models"]["target"]["sha256"] == direct["models"]["source"]["sha256"]
 
     made = Description(
-        job=job, packages={"ray": "1"}, models={"target": {"sha256": "f00"}, "source": {"sha256": "ba5"}}, target_tokenizer="", counts={},
-        num_set_aside=0, num_rows=7,
+        job=job, packages={"ray": "1"}, models={name: {"sha256": "f00"} for name in ("target", "source")},
+        target_tokenizer="", counts={}, num_set_aside=0, num_rows=7,
     )  # fmt: skip
     describe(tmp_path, job, Cache(tmp_path / "cache", [], made), {}, snapshot, 1.0)
     later = json.loads((tmp_path / "fusion.json").read_text())

@@ -1,0 +1,19 @@
+from pta_ray.config import Job
+from pta_ray.placement import place
+from pta_ray.training.elastic import room_for_workers
+
+
+def make_job(**training: object) -> Job:
+    return Job.model_validate({"target": "a/b", "sources": ["c/d"], "data": "text", "training": training})
+
+
+def test_workers_take_what_the_other_stages_leave() -> None:
+    placement = place(make_job(workers=[1, 8], cpus=2), has_gpus=False)
+    others = 0.5 + 1 + 1 + 1  # reading, two models, alignment
+    assert room_for_workers(placement, {"CPU": others + 7}) == 3
+    assert room_for_workers(placement, {"CPU": others + 1}) == 0
+
+
+def test_workers_need_a_gpu_each_where_there_are_any() -> None:
+    placement = place(make_job(workers=[1, 8]), has_gpus=True)
+    assert room_for_workers(placement, {"CPU": 100, "GPU": 2 + 3}) == 3
