@@ -5,13 +5,13 @@ BIN := .venv/bin
 .PHONY: demo smollm2 test test-slow bench lint setup
 demo: setup
 	$(BIN)/python jobs/demo/make_demo.py
-	rm -rf runs/demo
+	rm -rf runs/demo runs/demo.partial
 	$(BIN)/pta-ray fuse jobs/demo.yaml
 
 smollm2: setup
 	$(BIN)/python jobs/demo/smollm2.py
 	$(BIN)/python jobs/demo/make_demo.py
-	rm -rf runs/smollm2
+	rm -rf runs/smollm2 runs/smollm2.partial
 	$(BIN)/pta-ray fuse jobs/smollm2.yaml
 
 test: setup

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pta_ray.errors import JobError
 
+Divergence = Literal["cross_entropy", "forward_kl", "reverse_kl", "jsd"]
+
 
 class Settings(BaseModel):
     """Base of every section: unknown keys and wrong types are errors, the string beneath a field documents it."""
@@ -209,7 +211,7 @@ class Training(Settings):
     clm_weight: Ramp = Ramp(start=0.8, end=0.8)
     """Weight of the ordinary language-modelling loss; the rest goes to the fused distributions. A number, or
     `{start: 0.5, end: 1}`."""
-    divergence: Literal["cross_entropy", "forward_kl", "reverse_kl", "jsd"] = "cross_entropy"
+    divergence: Divergence = "cross_entropy"
     """What is minimised between the fused distributions and the target's."""
     temperature: float = Field(1.0, gt=0)
     """Flattens both distributions before they are compared."""

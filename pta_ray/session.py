@@ -18,7 +18,7 @@ from pta_ray.errors import JobError
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 _CONNECT_SECONDS = 10
 _WORKER_ENVIRONMENT = {
-    # Scoring runs on changing threads, and each heap of glibc's keeps what its largest batch needed: one heap is enough.
+    # Scoring runs on changing threads, and each heap of glibc's keeps what its largest batch needed: one is enough.
     "MALLOC_ARENA_MAX": "1",
     # After the loss of a host Ray Train may count on it still; then it looks again, and takes fewer workers.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",

@@ -35,6 +35,8 @@ class Snapshot:
     """Counters by name, such as windows won per domain and model."""
     training: dict[str, float] = field(default_factory=dict)
     """The trainer's latest scalars: loss, progress, step."""
+    training_began: tuple[float, float] | None = None
+    """When the first of these came, and the progress that it told of: that of a checkpoint, if the run goes on."""
     outcome: dict[str, Any] = field(default_factory=dict)
     """What the training came to, when it has ended."""
     failure: Exception | None = None
@@ -66,6 +68,8 @@ class _Board:
 
     def step(self, scalars: dict[str, float]) -> None:
         self._snapshot.training = scalars
+        if self._snapshot.training_began is None:
+            self._snapshot.training_began = time.time(), scalars["progress"]
 
     def end(self, outcome: dict[str, Any]) -> None:
         self._snapshot.outcome = outcome

@@ -79,11 +79,14 @@ def training_line(snapshot: Snapshot) -> str:
     training = snapshot.training
     if not training:
         return "" if snapshot.stages else "engines start"
-    progress, stage = min(training["progress"], 1.0), snapshot.stages.get("train")
-    left = (time.time() - stage.first) * (1 - progress) / max(progress, 1e-9) if stage else 0.0
+    progress = min(training["progress"], 1.0)
+    began, first = snapshot.training_began or (0.0, progress)
+    left = "time left unknown"
+    if progress > first:
+        left = f"{_duration((time.time() - began) * (1 - progress) / (progress - first))} left"
     losses = f"loss {training['loss']:.3f} (clm {training['clm']:.3f}, fused {training['fused']:.3f})"
     workers = f"{training['workers']:.0f} worker{'s' if training['workers'] != 1 else ''}"
-    return f"step {training['step']:.0f}, {progress:.0%}, {losses}, {workers}, {_duration(left)} left"
+    return f"step {training['step']:.0f}, {progress:.0%}, {losses}, {workers}, {left}"
 
 
 def _duration(seconds: float) -> str:

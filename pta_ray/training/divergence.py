@@ -16,11 +16,12 @@ T^2 keeps gradients about as large as they are at T = 1 (same place). All but th
 Shapes: C buckets.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
-Divergence = Literal["cross_entropy", "forward_kl", "reverse_kl", "jsd"]
+from pta_ray.config import Divergence
+
 DIVERGENCES: tuple[Divergence, ...] = get_args(Divergence)
 
 TEACHER_FLOOR = 1e-6

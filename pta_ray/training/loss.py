@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pta_ray.training.divergence import Divergence, divergence
+from pta_ray.config import Divergence
+from pta_ray.training.divergence import divergence
 from pta_ray.training.linear_loss import linear_loss
 
 Tensor = torch.Tensor

@@ -1,12 +1,14 @@
 """A job that cannot run is refused at once: one line, exit code 2, nothing written."""
 
+import json
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.end_to_end.test_fuse import pta_ray
+from tests.end_to_end.test_fuse import pta_ray, write_job
 
 
 @pytest.fixture
@@ -93,3 +95,22 @@ def test_bad_jobs(tmp_path: Path, job: dict, harm, field: str, arguments: tuple[
     code, printed, _ = run(tmp_path, job, *arguments)
     assert code == 2
     assert printed.startswith(f"error: {field}:") and printed.count("\n") == 1
+
+
+def test_a_checkpoint_that_is_damaged_or_not_asked_for_is_refused_by_name(demo: Path, tmp_path: Path) -> None:
+    job = write_job(tmp_path, demo)
+    checkpoint = tmp_path / "fused.partial" / "checkpoints" / "step-00000007"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "checkpoint.json").write_text("{}")
+    result = pta_ray("fuse", job, "--resume")
+    assert result.returncode == 2 and result.stderr.startswith(f"error: --resume: {checkpoint}: checkpoint.json is ")
+    assert checkpoint.is_dir()
+
+
+def test_a_model_without_room_for_its_tokenizers_ids_is_refused(demo: Path, tmp_path: Path) -> None:
+    narrow = shutil.copytree(demo / "models" / "python", tmp_path / "narrow")
+    config = json.loads((narrow / "config.json").read_text())
+    (narrow / "config.json").write_text(json.dumps({**config, "vocab_size": 100}))
+    result = pta_ray("fuse", write_job(tmp_path, demo, sources=[str(narrow)]))
+    assert result.returncode == 2 and result.stderr.startswith("error: sources.0.model: its tokenizer has ids up to ")
+    assert not list(tmp_path.glob("fused*"))

@@ -173,12 +173,9 @@ def test_hostile_text_survives(demo: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("zero_stage", "workers"), [(0, 1), (3, 2)])
-def test_other_zero_stages_and_engines(demo: Path, tmp_path: Path, zero_stage: int, workers: int) -> None:
+def test_another_zero_stage_and_engine(demo: Path, tmp_path: Path) -> None:
     sources = [{"model": str(demo / "models" / "python"), "engine": "transformers", "replicas": 2}]
-    job = write_job(
-        tmp_path, demo, sources=sources, training={**SETTINGS, "zero_stage": zero_stage, "workers": workers}
-    )
+    job = write_job(tmp_path, demo, sources=sources, training={**SETTINGS, "zero_stage": 3, "workers": 2})
     result = pta_ray("fuse", job)
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "fused" / "metrics.json").read_text())

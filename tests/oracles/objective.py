@@ -7,7 +7,8 @@ Differentiable, so that its gradients are an oracle too.
 
 import torch
 
-from pta_ray.training.divergence import TEACHER_FLOOR, Divergence
+from pta_ray.config import Divergence
+from pta_ray.training.divergence import TEACHER_FLOOR
 from pta_ray.training.loss import SetTargets, TokenTargets
 
 Tensor = torch.Tensor

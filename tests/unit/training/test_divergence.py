@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pta_ray.training.divergence import DIVERGENCES, Divergence, divergence
+from pta_ray.config import Divergence
+from pta_ray.training.divergence import DIVERGENCES, divergence
 from tests.oracles.objective import plain_divergence
 
 TEMPERATURES = (0.5, 1.0, 2.0)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pta_ray.config import Training
+from pta_ray.config import Divergence, Training
 from pta_ray.training.batches import empty_batch
-from pta_ray.training.divergence import DIVERGENCES, Divergence
+from pta_ray.training.divergence import DIVERGENCES
 from pta_ray.training.loss import ChunkedLoss, SetTargets, TokenTargets
 from pta_ray.training.student import Student
 from tests.oracles.objective import dense_objective
