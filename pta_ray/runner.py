@@ -35,7 +35,7 @@ from pta_ray.evaluation.fidelity import fidelity_from_counts
 from pta_ray.placement import Placement, check_fit, place
 from pta_ray.reports.progress import ProgressDisplay
 from pta_ray.reports.tables import bits_table, fidelity_table
-from pta_ray.result import checkpoints_directory, describe, fingerprints, staging_directory, versions
+from pta_ray.result import checkpoints_directory, describe, fingerprints, staging_directory
 from pta_ray.session import noise_to_file, ray_session
 from pta_ray.telemetry import Snapshot, Telemetry
 from pta_ray.text.reading import ReadPlan, plan_reads
@@ -43,6 +43,7 @@ from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 from pta_ray.tokenizers.loading import UnsupportedTokenizerError, load_tokenizer
 from pta_ray.training.checkpoints import CheckpointStore
 from pta_ray.training.manifest import check_settings, check_target, check_text
+from pta_ray.versions import versions
 
 
 @dataclass(frozen=True)

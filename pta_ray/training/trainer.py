@@ -13,7 +13,6 @@ import torch.distributed as dist
 from pta_ray.columns import read_fused, struct_column
 from pta_ray.errors import StreamError
 from pta_ray.ledger import Ledger
-from pta_ray.result import versions
 from pta_ray.training.batches import Batch, collate, empty_batch
 from pta_ray.training.checkpoints import Checkpoint, CheckpointStore
 from pta_ray.training.feed import Step, read_steps
@@ -24,6 +23,7 @@ from pta_ray.training.setup import TrainingTask
 from pta_ray.training.state import read_state, write_state
 from pta_ray.training.trackers import Trackers
 from pta_ray.training.validation import HeldOut, read_held_out, validate
+from pta_ray.versions import versions
 
 
 class Trainer:
@@ -67,7 +67,8 @@ class Trainer:
             tables: on rank 0, the rows of one step each, without those that the ledger holds.
         """
         settings, progress = self._settings, self.progress
-        for step in read_steps(tables, settings.micro_batch_windows, self._group):
+        steps = () if self.stopped_early else read_steps(tables, settings.micro_batch_windows, self._group)
+        for step in steps:
             self._learn(step)
             is_best = self._is_due(step_is_last=False) and self._validate()
             if is_best or progress.step % settings.checkpoints.every_steps == 0:
@@ -201,19 +202,24 @@ class Trainer:
         return [name for part in gathered for name in part]
 
     def _check(self, set_aside: list[str]) -> None:
-        """Enters windows that were set aside, and ends the run when there are too many or the model itself is broken.
+        """Enters windows that were set aside and updates that were left out, and ends the run if they are too many.
 
         Raises:
             StreamError: on all workers.
         """
-        self.progress.set_aside += set_aside
-        num_bad, most = len(self.progress.set_aside), self._settings.max_bad_windows
-        if num_bad > most:
-            named = ", ".join(self.progress.set_aside[:3])
-            problem = f"{num_bad} windows had targets or losses that are not finite, more than max_bad_windows ({most})"
-            raise StreamError(f"step {self.progress.step}: {problem}; the first: {named}")
-        if not self._engine.was_step_applied():
-            self.progress.num_skipped += 1
+        progress, most = self.progress, self._settings.max_bad_windows
+        progress.set_aside += set_aside
+        progress.num_skipped += not self._engine.was_step_applied()
+        if len(progress.set_aside) > most:
+            problem = f"{len(progress.set_aside)} windows had targets or losses that are not finite"
+            problem += f", more than max_bad_windows ({most}); the first: {', '.join(progress.set_aside[:3])}"
+        elif progress.num_skipped > most:
+            problem = (
+                f"{progress.num_skipped} steps had a gradient that is not finite, more than max_bad_windows ({most})"
+            )
+        else:
+            return
+        raise StreamError(f"step {progress.step}: {problem}")
 
     def _is_due(self, step_is_last: bool) -> bool:
         validation, progress = self._settings.validation, self.progress

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from transformers import AutoModelForCausalLM
 
 from tests.end_to_end.test_fuse import pta_ray
 from tests.end_to_end.training_runs import (
@@ -80,7 +81,8 @@ def test_a_killed_worker_costs_no_window_and_doubles_none(
     assert dict(metrics["training"]["losses"]) == pytest.approx(uninterrupted, abs=1e-6)
 
 
-def test_validation_keeps_the_best_and_stops_early(cached: Path, tmp_path: Path) -> None:
+def test_validation_keeps_the_best_and_stops_early(demo: Path, tmp_path: Path) -> None:
+    cached = make_cache(tmp_path / "cached", demo, held_out=True)
     validation = {"every_steps": 2, "patience": 2}
     metrics = train(cached, tmp_path / "fused", learning_rate=0.1, validation=validation)  # diverges
     training = metrics["training"]
@@ -94,9 +96,11 @@ def test_validation_keeps_the_best_and_stops_early(cached: Path, tmp_path: Path)
 def test_adapters_are_merged_into_an_ordinary_checkpoint(cached: Path, tmp_path: Path) -> None:
     lora = {"rank": 4, "alpha": 8, "dropout": 0.1}
     metrics = train(cached, tmp_path / "fused", workers=2, zero_stage=3, learning_rate=0.01, lora=lora)
-    before, after = metrics["bits_per_byte"]["target"]["python"], metrics["bits_per_byte"]["fused"]["python"]
-    assert after < before
+    losses = [loss for _, loss in metrics["training"]["losses"]]
+    third = len(losses) // 3  # an epoch
+    assert sum(losses[-third:]) < 0.95 * sum(losses[:third])
     assert not list((tmp_path / "fused").glob("adapter*"))
+    AutoModelForCausalLM.from_pretrained(tmp_path / "fused")
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,14 @@ from tests.end_to_end.test_fuse import SETTINGS, pta_ray, write_job
 SECONDS = 300
 
 
-def make_cache(folder: Path, demo: Path, **alignment: object) -> Path:
-    """Fused rows of three epochs over a little of the demo's text."""
+def make_cache(folder: Path, demo: Path, held_out: bool = False, **alignment: object) -> Path:
+    """Fused rows of three epochs over a little of the demo's text; without held-out text, runs end sooner."""
     folder.mkdir(parents=True, exist_ok=True)
     job = write_job(folder, demo, alignment=alignment)
     content = yaml.safe_load(job.read_text())
     content["data"]["epochs"] = 3
+    if not held_out:
+        content["data"]["held_out"] = []
     job.write_text(yaml.safe_dump(content))
     result = pta_ray("align", job, "--output", folder / "cache")
     assert result.returncode == 0, result.stderr
