@@ -41,13 +41,18 @@ class Batch:
     def without(self, windows: Sequence[int]) -> "Batch":
         """The batch of the other windows, which must not be none."""
         kept = [index for index in range(len(self.ids_BL)) if index not in windows]
-        num_B = len(self.ids_BL)
-        targets = (tensor.view(num_B, -1, *tensor.shape[1:])[kept].flatten(0, 1) for tensor in self.targets)
+        targets = (tensor.view(*self._shape, *tensor.shape[1:])[kept].flatten(0, 1) for tensor in self.targets)
         return Batch(self.ids_BL[kept], type(self.targets)(*targets))
 
     def by_window(self, losses_N: torch.Tensor) -> torch.Tensor:
         """Sums [B] of what the loss returns by position, where padding is 0."""
-        return losses_N.view(len(self.ids_BL), -1).sum(1)
+        return losses_N.view(self._shape).sum(1)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """Windows, and positions of each: none behind a lone start token."""
+        num_B, num_L = self.ids_BL.shape
+        return num_B, num_L - 1
 
 
 def find_bad(rows: Sequence[FusedRow]) -> list[int]:

@@ -74,7 +74,7 @@ def test_training_from_a_cache_is_training_from_the_stream(demo: Path, tmp_path:
     assert direct.returncode == 0, direct.stderr
 
     of_cache, of_stream = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("later", "fused"))
-    np.testing.assert_allclose(of_cache["losses"], of_stream["losses"], atol=1e-3)
+    np.testing.assert_allclose(of_cache["training"]["losses"], of_stream["training"]["losses"], atol=1e-3)
     assert of_cache["bits_per_byte"].keys() == of_stream["bits_per_byte"].keys()
     for model, domains in of_stream["bits_per_byte"].items():
         assert of_cache["bits_per_byte"][model] == pytest.approx(domains, abs=1e-3)

@@ -60,7 +60,7 @@ def fused(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, s
 
 def test_the_loss_falls_and_the_target_learns(fused: tuple[Path, str]) -> None:
     metrics = json.loads((fused[0] / "metrics.json").read_text())
-    losses = [loss for _, loss in metrics["losses"]]
+    losses = [loss for _, loss in metrics["training"]["losses"]]
     assert len(losses) >= 8
     assert sum(losses[-3:]) < sum(losses[:3])
     assert metrics["bits_per_byte"]["fused"]["python"] < metrics["bits_per_byte"]["target"]["python"]
