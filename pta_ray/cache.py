@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pta_ray.agreement import check_agreement
 from pta_ray.config import Job, expand
-from pta_ray.errors import JobError
+from pta_ray.errors import JobError, first_line
 from pta_ray.placement import Actors, Placement, place
 
 _COMMON_METADATA = "_common_metadata"
@@ -94,7 +94,7 @@ def open_cache(directory: str) -> Cache:
     try:
         num_rows = count_rows(files)
     except (ArrowException, OSError) as error:
-        raise JobError("--from-cache", f"{path} holds a damaged file ({_first_line(error)}); align anew") from None
+        raise JobError("--from-cache", f"{path} holds a damaged file ({first_line(error)}); align anew") from None
     if num_rows != description.num_rows:
         problem = f"{path} holds {num_rows} of the {description.num_rows} windows that were written; align anew"
         raise JobError("--from-cache", problem)
@@ -161,7 +161,3 @@ def place_from_cache(job: Job, cache: Cache, has_gpus: bool) -> Placement:
         scoring=[evaluation] * count,
         alignment=replace(placement.alignment, stage="count bits", count=count, what="of the held-out text"),
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -28,7 +28,11 @@ def root_cause(error: BaseException) -> BaseException:
     return next((cause for cause in causes if isinstance(cause, JobError | StreamError)), causes[-1])
 
 
+def first_line(error: BaseException) -> str:
+    """An error's message without what may follow: a traceback, advice; its kind if there is none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def one_line(error: BaseException) -> str:
-    """The kind of an error, and its message without the traceback or advice that may follow."""
-    message = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
-    return f"{type(error).__name__}: {message}"
+    """The kind of an error and its message."""
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from pta_ray.errors import JobError
+from pta_ray.errors import JobError, first_line
 
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 _CONNECT_SECONDS = 10
@@ -46,7 +46,7 @@ def ray_session(address: str | None, local_cpus: float) -> Iterator[dict[str, fl
             **({} if address else _local_options(local_cpus)),
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise JobError("--address", f"cannot join a Ray cluster at {address} ({_first_line(error)})") from None
+        raise JobError("--address", f"cannot join a Ray cluster at {address} ({first_line(error)})") from None
     try:
         yield ray.cluster_resources()
     finally:
@@ -84,7 +84,3 @@ def noise_to_file(path: Path) -> Iterator[Console]:
             for stream, original in zip((1, 2), saved, strict=True):
                 os.dup2(original, stream)
                 os.close(original)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from pta_ray.errors import JobError, StreamError
+from pta_ray.errors import JobError, StreamError, first_line
 from pta_ray.ledger import Ledger
 from pta_ray.text.documents import file_system
 from pta_ray.training.manifest import START_OVER, Manifest
@@ -78,7 +78,7 @@ class Checkpoint:
         try:
             yield
         except (OSError, pa.ArrowException, SafetensorError) as error:
-            _refuse(self.location, f"{name} cannot be read ({_first_line(error)})")
+            _refuse(self.location, f"{name} cannot be read ({first_line(error)})")
 
 
 class CheckpointStore:
@@ -168,7 +168,7 @@ class CheckpointStore:
                 manifest = Manifest.model_validate_json(file.read())
             lacking = self._lacking(step, manifest.files)
         except OSError as error:
-            _refuse(location, f"{_MANIFEST} cannot be read ({_first_line(error)})")
+            _refuse(location, f"{_MANIFEST} cannot be read ({first_line(error)})")
         except ValidationError:
             _refuse(location, f"{_MANIFEST} is not one that this version of pta-ray writes")
         if lacking:
@@ -236,7 +236,7 @@ class CheckpointStore:
         try:
             yield
         except (OSError, ValueError) as error:
-            problem = f"cannot reach {self._directory} ({_first_line(error)})"
+            problem = f"cannot reach {self._directory} ({first_line(error)})"
             raise JobError("training.checkpoints.directory", problem) from None
 
     @contextmanager
@@ -245,7 +245,7 @@ class CheckpointStore:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            raise StreamError(f"cannot {action} ({_first_line(error)}); {self._left(step)}") from error
+            raise StreamError(f"cannot {action} ({first_line(error)}); {self._left(step)}") from error
 
     def _left(self, step: int | None) -> str:
         try:
@@ -278,7 +278,3 @@ def _name(step: int) -> str:
 def _refuse(location: str, problem: str) -> NoReturn:
     mend = "remove that directory to go on from the checkpoint before it"
     raise JobError("--resume", f"{location}: {problem}; {mend}, or {START_OVER}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
