@@ -22,6 +22,9 @@ def start_engine(student: torch.nn.Module, settings: Training, num_passes: int, 
     """
     import deepspeed
 
+    # Shared-memory collectives, for inference only. They would be compiled, for a minute, behind a lock that a process
+    # which is killed meanwhile leaves for ever.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed()  # takes over the group; `_partition` would not know it otherwise
     config = deepspeed_config(settings, num_passes, torch.distributed.get_world_size(), use_cuda)
     if settings.zero_stage == 3:
