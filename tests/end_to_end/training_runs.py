@@ -14,7 +14,7 @@ import yaml
 
 from tests.end_to_end.test_fuse import SETTINGS, pta_ray, write_job
 
-SECONDS = 300
+SECONDS = 500
 
 
 def make_cache(folder: Path, demo: Path, held_out: bool = False, **alignment: object) -> Path:
