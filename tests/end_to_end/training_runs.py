@@ -1,5 +1,6 @@
 """Trainings from a cache of real fused text, started, killed and taken up again."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from typing import Any
 import psutil
 import yaml
 
+from pta_ray.errors import JobError
+from pta_ray.training.checkpoints import CheckpointStore
 from tests.end_to_end.test_fuse import SETTINGS, pta_ray, write_job
 
 SECONDS = 500
@@ -67,11 +70,15 @@ def start(cached: Path, output: Path, *options: str, **training: object) -> subp
     )  # fmt: skip
 
 
-def wait_for_checkpoint(run: subprocess.Popen[str], output: Path, step: int) -> None:
-    """Returns when there is a complete checkpoint at that step or behind it."""
-    directory = output.with_name(f"{output.name}.partial") / "checkpoints"
+def wait_for_checkpoint(run: subprocess.Popen[str], output: Path, step: int, num_workers: int | None = None) -> None:
+    """Returns when there is a complete checkpoint at that step or behind it, written by so many workers."""
+    store = CheckpointStore(str(output.with_name(f"{output.name}.partial") / "checkpoints"))
     deadline = time.monotonic() + SECONDS
-    while not any(int(found.parent.name[5:]) >= step for found in directory.glob("step-*/checkpoint.json")):
+    while True:
+        with contextlib.suppress(JobError):  # it was pruned meanwhile
+            newest = store.newest()
+            if newest and newest.step >= step and num_workers in (None, newest.manifest.num_workers):
+                return
         assert run.poll() is None and time.monotonic() < deadline, f"no checkpoint at step {step}"
         time.sleep(0.1)
 
