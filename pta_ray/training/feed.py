@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch.distributed as dist
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from pta_ray.columns import read_fused, struct_column
 from pta_ray.errors import StreamError, one_line, root_cause
@@ -72,6 +72,10 @@ def _dealt(tables: Iterable[pa.Table], micro_batch_windows: int, num_workers: in
             yield list(deal_step(table, micro_batch_windows, num_workers))
     except RayTaskError as error:
         yield [one_line(root_cause(error))] * num_workers
+    except RayActorError as error:
+        if not error.actor_init_failed:
+            raise
+        yield [str(error).strip().splitlines()[-1]] * num_workers  # of the traceback within
 
 
 def deal_step(table: pa.Table, micro_batch_windows: int, num_workers: int) -> Iterator[Step]:
