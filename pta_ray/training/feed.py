@@ -24,9 +24,8 @@ class Step:
 
     passes: list[pa.Table]
     """The windows of each forward pass. All workers make the same number of passes, so some may be empty."""
-    num_windows: int
-    """Of the whole step, over all workers; so are the rest."""
     num_positions: int
+    """Of the whole step, over all workers; so are the rest."""
     share: float
     """Of the run's text."""
     set_aside: list[str]
@@ -86,7 +85,6 @@ def deal_step(table: pa.Table, micro_batch_windows: int, num_workers: int) -> It
     lengths = [len(rows[i][0]) for i in sound]
     whole = Step(
         passes=[],
-        num_windows=len(sound),
         num_positions=sum(lengths) - len(lengths),
         share=pc.sum(table.column("share")).as_py(),
         set_aside=table.column("window_id").take(pa.array(bad, pa.int64())).to_pylist(),

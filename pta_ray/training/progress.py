@@ -48,6 +48,11 @@ class Progress:
         self.won.update(f"won/{domain}/{winner}" for window, domain, winner in names if window not in set_aside)
 
     @property
+    def validated_step(self) -> int:
+        """The step of the latest validation, 0 before the first."""
+        return self.validations[-1][0] if self.validations else 0
+
+    @property
     def padding_share(self) -> float:
         """Of the positions that were computed."""
         return self.num_padding / max(self.num_padding + self.num_positions, 1)

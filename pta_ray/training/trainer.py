@@ -1,5 +1,6 @@
 """The steps of one worker: learn, validate, keep checkpoints, and go on from the newest of them."""
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -70,12 +71,13 @@ class Trainer:
         steps = () if self.stopped_early else read_steps(tables, settings.micro_batch_windows, self._group)
         for step in steps:
             self._learn(step)
-            is_best = self._is_due(step_is_last=False) and self._validate()
+            is_due = settings.validation and progress.step % settings.validation.every_steps == 0
+            is_best = is_due and self._validate()
             if is_best or progress.step % settings.checkpoints.every_steps == 0:
                 self._save()
             if self.stopped_early:
                 break
-        if self._is_due(step_is_last=True):
+        if settings.validation and progress.validated_step < progress.step:
             self._validate()
         if self._saved_step < progress.step:
             self._save()
@@ -221,14 +223,6 @@ class Trainer:
             return
         raise StreamError(f"step {progress.step}: {problem}")
 
-    def _is_due(self, step_is_last: bool) -> bool:
-        validation, progress = self._settings.validation, self.progress
-        if validation is None:
-            return False
-        if step_is_last:
-            return not progress.validations or progress.validations[-1][0] < progress.step
-        return progress.step % validation.every_steps == 0
-
     def _validate(self) -> bool:
         """Measures bits per byte; returns whether they are the best so far."""
         progress, task = self.progress, self._task
@@ -239,7 +233,7 @@ class Trainer:
         found = validate(
             self._engine.module, self._clm, self._held_out, self._settings.micro_batch_windows, self._engine.device
         )
-        mean = sum(found.values()) / max(len(found), 1)
+        mean = sum(found.values()) / len(found) if found else math.nan
         progress.validations.append((progress.step, found))
         scalars = {f"bits_per_byte/{domain}": value for domain, value in found.items()}
         self._trackers.log(progress.step, {**scalars, "bits_per_byte/mean": mean})
