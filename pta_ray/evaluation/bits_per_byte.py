@@ -3,11 +3,7 @@
 import math
 from collections.abc import Mapping
 
-import pyarrow as pa
-
-from pta_ray.columns import read_scores, scores_name, struct_column
 from pta_ray.distributions import Scores
-from pta_ray.telemetry import Telemetry
 from pta_ray.tokenizers.byte_table import Role
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 
@@ -44,20 +40,3 @@ def from_counts(counts: Mapping[str, float]) -> BitsPerByte:
             model, domain = place.rsplit("/", 1)
             result.setdefault(model, {})[domain] = bits / max(counts[f"bytes/{place}"], 1)
     return result
-
-
-class BitCounter:
-    """Callable of the last evaluation stage: counts the bits of one model and drops the scores."""
-
-    def __init__(self, model: str, tokenizer: ByteTokenizer, telemetry: Telemetry) -> None:
-        self._model = model
-        self._tokenizer = tokenizer
-        self._telemetry = telemetry
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Reports the bits of a batch of scored windows."""
-        columns = batch.column("domain").to_pylist(), batch.column("text").to_pylist()
-        scores = read_scores(struct_column(batch, scores_name(0)))
-        for domain, text, score in zip(*columns, scores, strict=True):
-            self._telemetry.count(bit_counts(self._model, domain, score, self._tokenizer, text))
-        return batch.select(["window_id"])

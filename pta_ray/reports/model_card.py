@@ -35,6 +35,7 @@ def model_card(
     bits_per_byte: BitsPerByte,
     counts: Mapping[str, float],
     trained: Trained,
+    simulated: Sequence[str],
 ) -> str:
     """Markdown behind YAML metadata. It holds no directory of the machine: of a local path, only the last part.
 
@@ -43,11 +44,13 @@ def model_card(
         packages: versions by name, that of pta-ray among them.
         bits_per_byte: may be empty, if there was no held-out text.
         counts: telemetry's, of which `won/<domain>/<name>` and fidelity are told.
+        simulated: names of the models that made up what they said.
     """
     sections = [
         _introduction(job, packages["pta-ray"]),
+        *([_warning(simulated)] if simulated else []),
         _loading(job),
-        "## What was fused\n\n" + _models_table(job, models),
+        "## What was fused\n\n" + _models_table(job, models, simulated),
         "## Text\n\n" + _text(job, counts),
         "## Bits per byte on held-out text\n\n" + _bits(job, bits_per_byte, trained),
         "## What alignment kept of the sources\n\n" + _fidelity(counts),
@@ -55,17 +58,17 @@ def model_card(
         "## Training\n\n" + _training(job, trained),
         "## Versions\n\n" + _table(["package", "version"], packages.items()),
     ]
-    return f"---\n{_metadata(job).to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
+    return f"---\n{_metadata(job, simulated).to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def _metadata(job: Job) -> ModelCardData:
+def _metadata(job: Job, simulated: Sequence[str]) -> ModelCardData:
     hub_ids = [model.model.removeprefix("hf://") for model in job.models]
     return ModelCardData(
         base_model=[name for name in hub_ids if _HUB_ID.fullmatch(name)] or None,
         base_model_relation="finetune",
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["model-fusion", "knowledge-distillation", "pta-ray"],
+        tags=["model-fusion", "knowledge-distillation", "pta-ray", *(["simulated"] if simulated else [])],
     )
 
 
@@ -76,6 +79,14 @@ def _introduction(job: Job, version: str) -> str:
         f"**{job.target.name}**, fine-tuned on text together with what {sources} and the starting weights themselves "
         "say comes next in it, expressed in its own vocabulary: knowledge fusion by probabilistic token alignment "
         f"({_PAPER}), made with pta-ray {version}."
+    )
+
+
+def _warning(simulated: Sequence[str]) -> str:
+    names = ", ".join(f"**{name}**" for name in simulated)
+    return (
+        f"> **This model is good for nothing.** It comes from a trial of the machinery: {names} did not run. What they "
+        "say was made up, this model has learned from it, and figures below that tell of them mean nothing."
     )
 
 
@@ -93,10 +104,15 @@ tokenizer = AutoTokenizer.from_pretrained(path{option})
 ```"""
 
 
-def _models_table(job: Job, models: Mapping[str, Mapping[str, str]]) -> str:
+def _models_table(job: Job, models: Mapping[str, Mapping[str, str]], simulated: Sequence[str]) -> str:
     roles = ["target, and teacher as it was", *["source"] * len(job.sources)]
     rows = [
-        (role, model.name, _shown(model.model), models[model.name]["sha256"][:12])
+        (
+            f"{role}, simulated" if model.name in simulated else role,
+            model.name,
+            _shown(model.model),
+            models[model.name]["sha256"][:12],
+        )
         for role, model in zip(roles, job.models, strict=True)
     ]
     return _table(["role", "name", "model", "SHA-256"], rows)
@@ -165,6 +181,7 @@ def _settings(job: Job) -> list[tuple[str, object]]:
         *((name, getattr(alignment, name)) for name in _settings_of(alignment.method)),
         ("top_k", alignment.top_k),
         ("targets", alignment.targets),
+        ("fusion", job.fusion.choice),
         ("divergence", training.divergence),
         ("temperature", training.temperature),
         ("clm_weight", _ramp(training.clm_weight)),

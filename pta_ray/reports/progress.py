@@ -1,4 +1,4 @@
-"""The live display: tokens per second of every stage, the loss, the time left."""
+"""The live display: what every stage does, which of them sets the pace, the loss, the time left."""
 
 import threading
 import time
@@ -10,7 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pta_ray.telemetry import Snapshot, Telemetry
+from pta_ray.board import Snapshot
+from pta_ray.operators import bottleneck, queue_lengths
+from pta_ray.telemetry import Telemetry
 
 _REFRESH_SECONDS = 0.5
 _LINE_SECONDS = 10.0
@@ -56,22 +58,43 @@ class ProgressDisplay:
         self._console.print(f"{time.monotonic() - self._begin:6.0f} s  {text}", highlight=False, soft_wrap=True)
 
     def _draw(self, snapshot: Snapshot) -> RenderableType:
-        stages = Table(box=None, pad_edge=False)
-        stages.add_column("stage")
-        for heading in ("windows", "tokens", "tokens/s"):
-            stages.add_column(heading, justify="right")
-        for name, stage in snapshot.stages.items():
-            stages.add_row(name, f"{stage.rows:,}", f"{stage.tokens:,}", f"{stage.tokens_per_second:,.0f}")
-        parts: list[RenderableType] = [Text(self._phase), stages, Text(training_line(snapshot))]
+        limit = bottleneck(snapshot)
+        head = f"{self._phase}\n{limit}" if limit else self._phase
+        parts: list[RenderableType] = [Text(head), stage_table(snapshot), Text(training_line(snapshot))]
         if snapshot.training:
             parts.insert(2, ProgressBar(total=1.0, completed=snapshot.training["progress"], width=50))
         return Group(*parts)
 
 
+def stage_table(snapshot: Snapshot) -> Table:
+    """What each stage has done, and what waits for it."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage")
+    for heading in ("windows", "tokens", "tokens/s", "queue", "busy", "failures", "actors"):
+        table.add_column(heading, justify="right")
+    queues = queue_lengths(snapshot)
+    for name, stage in snapshot.stages.items():
+        tokens, speed = (f"{stage.tokens:,}", f"{stage.tokens_per_second:,.0f}") if stage.tokens else ("", "")
+        queue = f"{queues[name]:,}" if name in queues else ""
+        table.add_row(
+            name, f"{stage.rows:,}", tokens, speed, queue, f"{stage.busy_share:.0%}", str(stage.failures),
+            str(stage.num_recent),
+        )  # fmt: skip
+    return table
+
+
 def one_line(snapshot: Snapshot) -> str:
     """All of a snapshot for a log file."""
-    stages = [f"{name} {stage.tokens_per_second:,.0f} tok/s" for name, stage in snapshot.stages.items()]
-    return " | ".join(filter(None, [training_line(snapshot), *stages]))
+    limit = bottleneck(snapshot)
+    stages = [f"{name} {stage.rows:,} ({stage.busy_share:.0%})" for name, stage in snapshot.stages.items()]
+    failures = sum(stage.failures for stage in snapshot.stages.values())
+    parts = [
+        training_line(snapshot),
+        f"windows (busy): {', '.join(stages)}" if stages else "",
+        f"limited by {limit.operator}" if limit else "",
+        f"{failures} failures" if failures else "",
+    ]
+    return " | ".join(filter(None, parts))
 
 
 def training_line(snapshot: Snapshot) -> str:
