@@ -1,0 +1,116 @@
+"""The arms of the experiment: what is compared with what. Everything that an arm does not name is as in `pta`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jobs.experiments.models import BAD, SOURCES
+from pta_ray.config import Alignment, Fusion, Training
+
+Change = Literal[
+    "second_softmax", "no_tail", "pairs_only", "actual_only", "corpus_counts", "certainty", "gate", "target_only"
+]
+
+TRAINING = {"learning_rate": 1e-3, "warmup": 0.05, "batch_windows": 8}
+"""Of all arms."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to learn from the sources."""
+
+    alignment: Mapping[str, Any] = field(default_factory=dict)
+    fusion: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[str, ...] = SOURCES
+    change: Change | None = None
+    """What the package does not offer, see `changes.py`."""
+
+    def alignment_settings(self) -> Alignment:
+        """As in a job file."""
+        return Alignment.model_validate(self.alignment)
+
+    def fusion_settings(self) -> Fusion:
+        """As in a job file."""
+        return Fusion.model_validate(self.fusion)
+
+    def training_settings(self) -> Training:
+        """As in a job file."""
+        return Training.model_validate({**TRAINING, **self.training})
+
+
+MAIN = {
+    "clm": Arm(training={"clm_weight": 1}),
+    "exact": Arm({"method": "exact"}),
+    "mined": Arm({"method": "mined"}),
+    "pta-paper": Arm({"method": "pta-paper"}),
+    "pta": Arm(),
+}
+"""Compared on both regimes."""
+
+ONE_CHANGE = {
+    "k=5": Arm({"top_k": 5}),
+    "k=20": Arm({"top_k": 20}),
+    "k=64": Arm({"top_k": 64}),
+    "weight=0.2": Arm(training={"clm_weight": 0.2}),
+    "weight=0.5": Arm(training={"clm_weight": 0.5}),
+    "weight=0.9": Arm(training={"clm_weight": 0.9}),
+    "avg_ce": Arm(fusion={"choice": "avg_ce"}),
+    "position": Arm(fusion={"choice": "position"}),
+    "1 source": Arm(sources=SOURCES[:1]),
+    "2 sources": Arm(sources=SOURCES[:2]),
+    "only smollm2": Arm(sources=SOURCES[2:]),
+    "tail dropped": Arm(change="no_tail"),
+    "1-1 pairs only": Arm(change="pairs_only"),
+    "rho=0.01": Arm({"rho": 0.01}),
+    "rho=0.5": Arm({"rho": 0.5}),
+    "epsilon=0.005": Arm({"epsilon": 0.005}),
+    "epsilon=0.1": Arm({"epsilon": 0.1}),
+    "cost=edit": Arm({"cost": "edit"}),
+    "second softmax": Arm({"method": "pta-paper"}, change="second_softmax"),
+}
+"""One thing at a time, with scarce text."""
+
+IDEAS = {
+    "intervals": Arm({"targets": "intervals"}),
+    "actual token only": Arm(change="actual_only"),
+    "shared by counts": Arm(change="corpus_counts"),
+    "weighted by certainty": Arm(change="certainty"),
+    "gated": Arm(change="gate"),
+    "weight 0.5 to 1": Arm(training={"clm_weight": {"start": 0.5, "end": 1}}),
+    "reverse KL": Arm(training={"divergence": "reverse_kl"}),
+    "temperature 2": Arm(training={"temperature": 2}),
+    "itself only": Arm(change="target_only"),
+}
+"""What might improve the method, and what shows why it works."""
+
+ROBUSTNESS = {
+    "bad source alone": Arm(sources=(BAD,)),
+    "bad source added": Arm(sources=(*SOURCES, BAD)),
+    "bad source alone, position": Arm(fusion={"choice": "position"}, sources=(BAD,)),
+    "bad source alone, avg_ce": Arm(fusion={"choice": "avg_ce"}, sources=(BAD,)),
+    "bad source alone, gated": Arm(sources=(BAD,), change="gate"),
+}
+"""A source that is worse than the target everywhere."""
+
+RATES = {
+    f"{name}, rate {rate:g}": Arm(training={**MAIN[name].training, "learning_rate": rate})
+    for name in ("clm", "pta")
+    for rate in (3e-4, 3e-3)
+}
+"""Whether another learning rate would have been better for one arm than for the other."""
+
+ARMS = {**MAIN, **ONE_CHANGE, **IDEAS, **ROBUSTNESS, **RATES}
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How much text there is. Both have nearly the same number of tokens and steps."""
+
+    share: float
+    """Of the windows of each domain: those of some documents, chosen by the seed."""
+    epochs: int
+
+
+REGIMES = {"scarce": Regime(0.25, 4), "plenty": Regime(1.0, 1)}
+"""In both, the order is the seed's."""

@@ -1,0 +1,107 @@
+"""What an arm's target learns from: every window aligned and fused as the stream does it, with the arm's changes."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.demo.files import write_atomically
+from jobs.experiments.arms import Arm
+from jobs.experiments.changes import changed, changed_target
+from jobs.experiments.models import TARGET
+from jobs.experiments.windows import TextSet
+from pta_ray.alignment.align import align
+from pta_ray.alignment.intervals import interval_targets, token_intervals
+from pta_ray.alignment.vocabularies import prepare_vocabularies
+from pta_ray.columns import fused_column, read_fused, struct_column
+from pta_ray.distributions import FusedTargets, Scores, SparseDistribution, own_distribution
+from pta_ray.evaluation.fidelity import Fidelity, measure_fidelity
+from pta_ray.fusion.candidate import Candidate
+from pta_ray.fusion.choices import CHOICES
+from pta_ray.training.batches import FusedRow
+
+_SAMPLE = 8
+"""Fidelity is measured on every eighth window."""
+
+
+def fused_rows(pool: TextSet, arm: Arm) -> list[FusedRow]:
+    """The fused windows of an arm."""
+    return read_fused(struct_column(pq.read_table(fuse(pool, arm)), "fused"))
+
+
+def key(arm: Arm) -> str:
+    """The same for all arms that learn from the same windows."""
+    settings = {**asdict(arm), "training": {}}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fuse(pool: TextSet, arm: Arm) -> Path:
+    """Makes the fused windows of an arm, unless they are there, and beside them a JSON file: who won how many windows
+    of each domain, and what the alignment kept of each source. Returns their path."""
+    path = pool.folder / "fused" / f"{key(arm)}.parquet"
+    if path.exists():
+        return path
+    alignment, table = arm.alignment_settings(), pool.tokenizer(TARGET).table
+    targets = pool.scores(TARGET, alignment.top_k)
+    own = [own_distribution(target) for target in targets]
+    best = [Candidate(TARGET, o, partial(token_intervals, table, o)) for o in own]
+    fold, fidelity = CHOICES[arm.fusion_settings().choice], {}
+    for source in arm.sources:
+        claims, found = claims_of(pool, arm, source, targets, own)
+        best = [fold(holder, claim) for holder, claim in zip(best, claims, strict=True)]
+        fidelity[source] = found.figures
+    as_intervals = alignment.targets == "intervals"
+    fused: list[FusedTargets] = [b.intervals() if as_intervals else b.distribution for b in best]
+    won = Counter((w.domain, b.name) for w, b in zip(pool.windows, best, strict=True))
+    by_domain = {domain: {name: n for (d, name), n in sorted(won.items()) if d == domain} for domain, _ in won}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path.with_suffix(".json"), json.dumps({"won": by_domain, "fidelity": fidelity}, indent=1))
+    unfinished = path.with_suffix(".unfinished")
+    pq.write_table(pa.table({"fused": fused_column([t.ids_L for t in targets], fused)}), unfinished)
+    unfinished.rename(path)
+    return path
+
+
+def claims_of(
+    pool: TextSet, arm: Arm, source: str, targets: Sequence[Scores], own: Sequence[SparseDistribution]
+) -> tuple[list[Candidate], Fidelity]:
+    """A source's claims to all windows, and how well alignment has kept what it says.
+
+    Args:
+        targets, own: what the target says about each window, as scores and as distributions.
+    """
+    tokenizer, speaker = pool.tokenizer(TARGET), pool.tokenizer(source)
+    vocabularies, alignment = prepare_vocabularies(speaker.table, tokenizer.table), arm.alignment_settings()
+    counts_V = np.bincount(np.concatenate([t.ids_L for t in targets]), minlength=tokenizer.table.size)
+    claims, fidelity = [], Fidelity()
+    for n, scores in enumerate(pool.scores(source, alignment.top_k)):
+        text, target = pool.windows[n].text, changed_target(arm.change, targets[n], counts_V)
+        ends_S, ends_T = speaker.boundaries(scores.ids_L, text), tokenizer.boundaries(target.ids_L, text)
+        if ends_T is None:
+            raise ValueError("the target's tokenizer spells every text")
+        aligned = align(alignment, vocabularies, text, scores, ends_S, target, ends_T)
+        distribution = changed(arm.change, aligned.distribution, own[n], paired(ends_S, ends_T))
+        if n % _SAMPLE == 0:
+            fidelity += measure_fidelity(vocabularies.source, aligned.source, vocabularies.target, distribution)
+        intervals = partial(
+            interval_targets, vocabularies, aligned.source, aligned.pinned, distribution.confidence_M,
+            target.next_ids_M,
+        )  # fmt: skip
+        claims.append(Candidate(source, distribution, intervals))
+    return claims, fidelity
+
+
+def paired(ends_S: npt.NDArray[np.int64] | None, ends_T: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Where the target's next token and the source's begin and end together [M]: the pairs of the kind 1-1. None are
+    known of a source that has no token for something in the text."""
+    spans_T = zip(ends_T[:-1].tolist(), ends_T[1:].tolist(), strict=True)
+    spans_S = set() if ends_S is None else set(zip(ends_S[:-1].tolist(), ends_S[1:].tolist(), strict=True))
+    return np.array([span in spans_S for span in spans_T])

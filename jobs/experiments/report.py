@@ -1,0 +1,206 @@
+"""RESULTS.md and its plots, made from the files in `results/` and nothing else.
+
+Every figure is a mean over seeds with the 95% interval of the mean (Student's t); differences are paired by seed.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.experiments.arms import IDEAS, MAIN, ONE_CHANGE, RATES, REGIMES, ROBUSTNESS, TRAINING
+from jobs.experiments.models import SOURCES, TARGET
+from jobs.experiments.plots import plot_arms, plot_differences
+from jobs.experiments.results import RESULTS, Arm, read
+from jobs.experiments.statistics import Estimate, estimate
+from jobs.experiments.text import DOMAINS
+from jobs.experiments.windows import WINDOW_TOKENS
+
+BASELINES = ("clm", "mined")
+
+
+def write_report(folder: Path = RESULTS.parent) -> None:
+    """Writes what there is to tell so far, into the folder that holds `results/`."""
+    regimes = {name: read(folder / RESULTS.name / name) for name in REGIMES}
+    models = json.loads((folder / RESULTS.name / "models.json").read_text())
+    plots = folder / "plots"
+    plots.mkdir(exist_ok=True)
+    parts = ["# What fusing is worth, measured at a small scale", _finding(regimes), _setting(regimes)]
+    parts += [_models(models)]
+    for name, arms in regimes.items():
+        if arms:
+            parts += [_main(name, arms, plots), _gaps(arms, models)]
+    scarce = regimes["scarce"]
+    for title, group in (("One change at a time", ONE_CHANGE), ("Ideas", IDEAS), ("Learning rates", RATES)):
+        parts.append(_changes(title, scarce, group, plots))
+    parts += [_robustness(scarce), _winners(scarce), _distances(scarce, models)]
+    report = folder / "RESULTS.md"
+    report.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
+    print(f"{report} is written")
+
+
+def _finding(regimes: Mapping[str, Mapping[str, Arm]]) -> str:
+    """The differences that the experiment was made for, whatever they are."""
+    rows = []
+    for regime, arms in regimes.items():
+        for baseline in BASELINES:
+            if "pta" in arms and baseline in arms:
+                found = arms["pta"].against(arms[baseline])
+                relative = found.mean / arms[baseline].estimate().mean
+                rows.append([regime, baseline, str(found), f"{relative:+.2%}", _verdict(found), str(found.num_seeds)])
+    return table(["text", "`pta` less", "bits per byte", "relative", "`pta` is", "seeds"], rows) if rows else ""
+
+
+def _verdict(found: Estimate) -> str:
+    if not found.excludes_zero:
+        return "not told apart"
+    return "better" if found.mean < 0 else "worse"
+
+
+def _setting(regimes: Mapping[str, Mapping[str, Arm]]) -> str:
+    runs = [run for arms in regimes.values() for arm in arms.values() for run in arm.runs.values()]
+    if not runs:
+        return "No run has ended yet."
+    seconds, tokens = sum(run["seconds"] for run in runs), sum(run["num_tokens"] for run in runs)
+    settings = ", ".join(f"{name} {value}" for name, value in TRAINING.items())
+    lines = [
+        "Made by `python -m jobs.experiments` from the files in `results/`.",
+        f"{len(runs)} runs, {tokens:,} tokens learned from, {seconds / 3600:.1f} hours of one core in all.",
+        f"Windows of {WINDOW_TOKENS} tokens; {settings}; all else as a job file has it by default.",
+        *(
+            f"`{name}`: {regime.share:.0%} of the text's documents of each domain, chosen by the seed, {regime.epochs} "
+            f"epoch{'s' if regime.epochs > 1 else ''}; {_tokens(regimes[name])} tokens a run."
+            for name, regime in REGIMES.items()
+            if regimes[name]
+        ),
+        "Bits per byte of held-out documents, lower is better; 95% intervals over seeds, differences paired by seed.",
+    ]
+    return "\n".join(lines)
+
+
+def _tokens(arms: Mapping[str, Arm]) -> str:
+    counts = [run["num_tokens"] for arm in arms.values() for run in arm.runs.values()]
+    return f"{min(counts):,} to {max(counts):,}"
+
+
+def _models(models: Mapping[str, Any]) -> str:
+    domains = [domain for domain in DOMAINS if domain in models[TARGET]["bits_per_byte"]]
+    rows = [
+        [
+            name,
+            f"{found['parameters'] / 1e6:.1f} M",
+            f"{found['vocabulary']:,}",
+            *_cells(found["bits_per_byte"][domain] for domain in domains),
+        ]
+        for name, found in models.items()
+    ]
+    return "## The models before\n\n" + table(["model", "parameters", "vocabulary", *domains], rows)
+
+
+def _main(regime: str, arms: Mapping[str, Arm], plots: Path) -> str:
+    shown = {name: arms[name] for name in MAIN if name in arms}
+    if not shown:
+        return ""
+    domains = next(iter(shown.values())).domains
+    rows = []
+    for name, arm in shown.items():
+        means = [sum(arm.of_domain(d).values()) / len(arm.runs) for d in domains]
+        others = [str(arm.against(shown[b])) if b in shown and b != name else "" for b in BASELINES]
+        rows.append([name, *_cells(means), f"{arm.estimate().mean:.4f}", *others, str(len(arm.runs))])
+    headings = ["arm", *domains, "mean", *(f"less {b}" for b in BASELINES), "seeds"]
+    plot = plots / f"{regime}.svg"
+    plot_arms(plot, shown, "clm" if "clm" in shown else next(iter(shown)))
+    return f"## {regime.capitalize()} text\n\n{table(headings, rows)}\n\n![Bits per byte](plots/{plot.name})"
+
+
+def _gaps(arms: Mapping[str, Arm], models: Mapping[str, Any]) -> str:
+    shown = [name for name in MAIN if name in arms]
+    if not shown:
+        return ""
+    domains, rows = arms[shown[0]].domains, []
+    for domain in domains:
+        before = models[TARGET]["bits_per_byte"][domain]
+        best = min(SOURCES, key=lambda source: models[source]["bits_per_byte"][domain])
+        gap = before - models[best]["bits_per_byte"][domain]
+        closed = [(before - sum(arms[n].of_domain(domain).values()) / len(arms[n].runs)) / gap for n in shown]
+        rows.append([domain, best, f"{gap:.3f}", *(f"{share:.1%}" for share in closed)])
+    note = "The share of the gap between the target before and the best source that each arm closes:"
+    return f"{note}\n\n" + table(["domain", "best source", "gap", *shown], rows)
+
+
+def _changes(title: str, arms: Mapping[str, Arm], group: Iterable[str], plots: Path) -> str:
+    rows, differences = [], {}
+    for name in group:
+        if name in arms and "pta" in arms:
+            found = differences[name] = arms[name].against(arms["pta"])
+            beyond_chance = "yes" if found.excludes_zero else ""
+            rows.append([name, f"{arms[name].estimate().mean:.4f}", str(found), beyond_chance, str(found.num_seeds)])
+    if not rows:
+        return ""
+    plot = plots / f"{title.lower().replace(' ', '-')}.svg"
+    plot_differences(plot, differences, "bits per byte less those of pta")
+    note = "Scarce text. The difference from `pta`: below zero is better."
+    cells = table(["arm", "mean", "less pta", "beyond chance", "seeds"], rows)
+    return f"## {title}\n\n{note}\n\n{cells}\n\n![Differences from pta](plots/{plot.name})"
+
+
+def _robustness(arms: Mapping[str, Arm]) -> str:
+    if "clm" not in arms:
+        return ""
+    rows = []
+    for name in ("pta", *ROBUSTNESS):
+        if name in arms:
+            domain, loss = arms[name].worst_loss(arms["clm"])
+            rows.append([name, str(arms[name].against(arms["clm"])), domain, _percent(loss)])
+    note = "Scarce text. A source that is worse than the target everywhere, against learning from the text alone."
+    return f"## Robustness\n\n{note}\n\n" + table(["arm", "less clm", "worst domain", "there, relative"], rows)
+
+
+def _winners(arms: Mapping[str, Arm]) -> str:
+    rows = []
+    for name, arm in arms.items():
+        [run, *_] = arm.runs.values()
+        kept = [f"{found['information_kept']:.3f}" for found in run["won"]["fidelity"].values()]
+        rows.append([name, *map(_shares, run["won"]["won"].values()), " / ".join(kept)])
+    if not rows:
+        return ""
+    domains = next(iter(arms.values())).domains
+    heading = "## Who wins the windows, and how much information alignment keeps of each source"
+    return f"{heading}\n\n" + table(["arm", *domains, "information kept"], rows)
+
+
+def _shares(won: Mapping[str, int]) -> str:
+    total = sum(won.values())
+    return ", ".join(f"{name} {n / total:.0%}" for name, n in sorted(won.items(), key=lambda item: -item[1]))
+
+
+def _distances(arms: Mapping[str, Arm], models: Mapping[str, Any]) -> str:
+    shown = [name for name in MAIN if name in arms]
+    if not shown:
+        return ""
+    rows = []
+    for domain in arms[shown[0]].domains:
+        for source in SOURCES:
+            before = models[TARGET]["distances"][domain][source]
+            after = [
+                estimate([run["distances"][domain][source] for run in arms[name].runs.values()]).mean for name in shown
+            ]
+            rows.append([domain, source, *_cells([before, *after])])
+    note = (
+        "Divergence of next-byte distributions from the source's, in bits a boundary: less is more alike. Scarce text."
+    )
+    return f"## Do the models become alike?\n\n{note}\n\n" + table(["domain", "source", "before", *shown], rows)
+
+
+def _percent(found: Estimate) -> str:
+    return f"{found.mean:+.2%} [{found.low:+.2%}, {found.high:+.2%}]"
+
+
+def _cells(values: Iterable[float]) -> list[str]:
+    return [f"{value:.3f}" for value in values]
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    lines = [f"| {' | '.join(headings)} |", f"|{'|'.join('---' for _ in headings)}|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

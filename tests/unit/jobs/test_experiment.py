@@ -1,0 +1,135 @@
+"""What the experiment under `jobs/experiments` does to distributions, and how it counts."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from jobs.experiments.arms import ARMS, REGIMES, Regime
+from jobs.experiments.changes import certainty, changed
+from jobs.experiments.fusing import paired as pairs
+from jobs.experiments.report import write_report
+from jobs.experiments.runs import chosen_windows
+from jobs.experiments.statistics import estimate, paired
+from jobs.experiments.text import plain_text
+from jobs.experiments.windows import Window
+from pta_ray.distributions import SparseDistribution
+
+OWN = SparseDistribution(np.array([[5, 1, 2]] * 2), np.array([[0.3, 0.2, 0.1]] * 2), np.ones(2))
+ALIGNED = SparseDistribution(
+    np.array([[5, 7, -1], [5, 1, 2]]), np.array([[0.5, 0.25, 0.0], [0.1, 0.2, 0.2]]), np.array([1.0, 0.5])
+)
+EVERYWHERE = np.ones(2, bool)
+
+
+def test_pairs_are_tokens_of_the_same_bytes_and_a_source_that_does_not_spell_has_none() -> None:
+    ends_T = np.array([0, 2, 3, 7])
+    assert pairs(np.array([0, 2, 7]), ends_T).tolist() == [True, False, False]
+    assert pairs(None, ends_T).tolist() == [False] * 3
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_every_arm_has_settings_that_a_job_file_may_have(name: str) -> None:
+    arm = ARMS[name]
+    assert arm.alignment_settings() and arm.training_settings() and arm.fusion_settings()
+
+
+def test_a_second_softmax_leaves_no_tail_and_flattens() -> None:
+    found = changed("second_softmax", ALIGNED, OWN, EVERYWHERE).probs_MK
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(found[0], [1 / (1 + np.exp(-0.25)), 1 / (1 + np.exp(0.25)), 0], rtol=1e-6)
+
+
+def test_without_a_tail_the_entries_are_all_there_is() -> None:
+    found = changed("no_tail", ALIGNED, OWN, EVERYWHERE).probs_MK
+    np.testing.assert_allclose(found, [[2 / 3, 1 / 3, 0], [0.2, 0.4, 0.4]])
+
+
+def test_only_pairs_leaves_the_other_positions_silent() -> None:
+    found = changed("pairs_only", ALIGNED, OWN, np.array([False, True]))
+    np.testing.assert_allclose(found.confidence_M, [0, 0.5])
+
+
+def test_the_actual_token_alone() -> None:
+    found = changed("actual_only", ALIGNED, OWN, EVERYWHERE)
+    assert found.ids_MK.tolist() == [[5, -1, -1], [5, -1, -1]]
+    np.testing.assert_allclose(found.probs_MK, [[0.5, 0, 0], [0.1, 0, 0]])
+
+
+def test_a_gate_lets_through_what_the_target_does_not_know_better() -> None:
+    np.testing.assert_allclose(changed("gate", ALIGNED, OWN, EVERYWHERE).confidence_M, [1, 0])
+
+
+def test_certainty_is_one_for_one_token_and_none_for_all_alike() -> None:
+    np.testing.assert_allclose(certainty(np.array([[1.0, 0, 0], [0.25, 0.25, 0.25]])), [1, 0], atol=1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 5)), min_size=2, max_size=8))
+def test_paired_intervals_are_those_of_students_t(values: list[tuple[float, float]]) -> None:
+    mine, its = ({seed: pair[i] for seed, pair in enumerate(values)} for i in range(2))
+    found = paired(mine, its)
+    differences = [a - b for a, b in values]
+    if np.ptp(differences) > 1e-6:
+        expected = stats.ttest_rel([a for a, _ in values], [b for _, b in values]).confidence_interval(0.95)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_differences_are_taken_where_both_have_a_seed() -> None:
+    assert paired({0: 1.0, 1: 2.0}, {1: 1.5, 2: 9.0}).mean == pytest.approx(0.5)
+    assert not estimate([0.3]).excludes_zero, "one seed tells nothing about chance"
+
+
+@given(st.integers(0, 50), st.sampled_from([Regime(0.25, 4), Regime(1.0, 1), *REGIMES.values()]))
+def test_whole_documents_are_chosen_and_every_epoch_reads_them_once(seed: int, regime: Regime) -> None:
+    windows = [Window(d, f"{d}/{n // 3}", b"", False) for d in ("a", "b") for n in range(60)]
+    order = chosen_windows(windows, regime, seed)
+    assert order == chosen_windows(windows, regime, seed)
+    counts = Counter(order)
+    assert set(counts.values()) == {regime.epochs}
+    for domain in ("a", "b"):
+        chosen = [n for n in counts if windows[n].domain == domain]
+        documents = {windows[n].document for n in chosen}
+        assert len(chosen) == 3 * len(documents) == pytest.approx(regime.share * 60, abs=3)
+
+
+def test_a_manual_page_becomes_text() -> None:
+    lines = [".TH CP 1", ".SH NAME", r"cp \- Dateien", "kopieren", ".PP", r"\fB\-a\fP, \(aqalles\(aq", r".\" note"]
+    assert plain_text("\n".join(lines)) == "NAME cp - Dateien kopieren\n-a, 'alles'"
+
+
+def test_the_report_says_what_the_runs_have_left(tmp_path: Path) -> None:
+    """Of two seeds: `pta` is 0.2 and 0.3 bits per byte below `clm`, the interval of which is 0.25 +- 12.706 * 0.05."""
+    domains = ("python", "english", "german", "quotes")
+    sources = dict.fromkeys(("python", "german", "smollm2"), 0.5)
+    found = {name: {"parameters": 2e6, "vocabulary": 400, "bits_per_byte": dict.fromkeys(domains, 4.0)} for name in
+             ("target", "python", "german", "smollm2", "bad")}  # fmt: skip
+    found["python"]["bits_per_byte"] = dict.fromkeys(domains, 2.0)
+    found["target"]["distances"] = dict.fromkeys(domains, sources)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "models.json").write_text(json.dumps(found))
+    for arm, measured in {"clm": (3.5, 3.6), "pta": (3.3, 3.3), "mined": (3.3, 3.4)}.items():
+        for seed, bits_per_byte in enumerate(measured):
+            run = {
+                "bits_per_byte": dict.fromkeys(domains, bits_per_byte),
+                "distances": dict.fromkeys(domains, sources),
+                "num_tokens": 1000,
+                "seconds": 3.0,
+                "won": {
+                    "won": {key: {"python": 3, "target": 1} for key in domains},
+                    "fidelity": {"python": {"information_kept": 0.9}},
+                },
+            }
+            path = tmp_path / "results" / "scarce" / arm / f"{seed}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(run))
+    write_report(tmp_path)
+    report = (tmp_path / "RESULTS.md").read_text()
+    assert "| scarce | clm | -0.2500 [-0.8853, +0.3853] | -7.04% | not told apart | 2 |" in report
+    assert "| python | python | 2.000 | 22.5% | " in report, "the gap, and the share of it that clm closes"
+    assert "python 75%, target 25%" in report
+    assert "<svg" in (tmp_path / "plots" / "scarce.svg").read_text()
