@@ -4,23 +4,25 @@ BIN := .venv/bin
 
 .PHONY: demo smollm2 test test-slow bench lint setup
 demo: setup
-	$(BIN)/python jobs/demo/make_demo.py
+	$(BIN)/python -m jobs.demo.make_demo
 	rm -rf runs/demo runs/demo.partial
 	$(BIN)/pta-ray fuse jobs/demo.yaml
 
 smollm2: setup
-	$(BIN)/python jobs/demo/smollm2.py
-	$(BIN)/python jobs/demo/make_demo.py
+	$(BIN)/python -m jobs.demo.smollm2
+	$(BIN)/python -m jobs.demo.make_demo
 	rm -rf runs/smollm2 runs/smollm2.partial
 	$(BIN)/pta-ray fuse jobs/smollm2.yaml
 
 test: setup
 	$(BIN)/pytest -m "not slow"
 
+# Two files at the same time: most of what these tests do is wait for one process or another to start.
 test-slow: setup
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 bench: setup
+	$(BIN)/python -m jobs.demo.make_demo
 	$(BIN)/python -m tests.benchmarks
 
 lint: setup

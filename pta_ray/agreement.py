@@ -6,6 +6,11 @@ from typing import Any
 from pta_ray.config import Job
 from pta_ray.errors import JobError
 
+# What only says how a job runs.
+_RUNNING: Mapping[str, Any] = {
+    "target": True, "sources": True, "output": True, "data": {"max_failed_share", "cache"}, "alignment": {"replicas"},
+}  # fmt: skip
+
 
 def check_agreement(made: Job, job: Job, exclude: Mapping[str, Any], what: str, start_over: str) -> None:
     """Refuses a job that differs from an earlier one in a setting that counts.
@@ -29,7 +34,7 @@ def check_agreement(made: Job, job: Job, exclude: Mapping[str, Any], what: str, 
 
 def _settings(job: Job, exclude: Mapping[str, Any]) -> dict[str, object]:
     """Every setting that counts, by field."""
-    sections = job.model_dump(mode="json", exclude={**exclude, "target": True, "sources": True, "output": True})
+    sections = job.model_dump(mode="json", exclude={**_RUNNING, **exclude})
     settings: dict[str, object] = {
         "target.name": job.target.name,
         "sources": [f"{source.name} ({source.model})" for source in job.sources],

@@ -1,11 +1,17 @@
-"""The Parquet cache of a fused stream: what `pta-ray align` leaves, and `pta-ray fuse --from-cache` trains from.
+"""The Parquet cache of a fused stream: what `pta-ray align` leaves, or `pta-ray fuse` in `data.cache`, and what
+`pta-ray fuse --from-cache` trains from.
 
-*.parquet           one row per training window, in the order of the stream: window_id and domain; task, row and
-                    ends_task, its place in what was read; share, of the training text; winner, the model whose
-                    distribution it carries; fused, that distribution over tokens or over intervals of them
+*.parquet           one row per training window that was not set aside, in the order of the stream: window_id and
+                    domain; task, row and ends_task, its place in what was read; share, of the training text of all
+                    epochs; winner, the model whose distribution it carries; fused, that distribution over tokens or
+                    over intervals of them
 _common_metadata    what made them, by Parquet's own convention: the schema of the rows, and `Description` as JSON
                     under the key `pta-ray`; written last, so a directory without it is not finished
 _align.log          what the libraries logged; readers of Parquet pass over names that begin with an underscore
+_quarantine.parquet what could not be read, scored or aligned, and why, if there is any
+
+`pta-ray align` writes the rows of all epochs; a cache that `pta-ray fuse` filled has those of the first one, which the
+later ones read again (`cached_epochs.py`), there as with `--from-cache`.
 
 Nothing heavy is imported here, so that a cache that does not suit a job is refused at once.
 """
@@ -15,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -36,7 +43,7 @@ class Description(BaseModel):
 
     format: Literal[2] = 2
     job: Job
-    """With every default filled in."""
+    """With every default filled in. Has `data.cache` if only the rows of its first epoch are there."""
     packages: dict[str, str]
     """Versions, by name."""
     models: dict[str, dict[str, str]]
@@ -46,9 +53,9 @@ class Description(BaseModel):
     counts: dict[str, int | float]
     """Telemetry's counters: bits and bytes of held-out text by model, positions by source."""
     num_set_aside: int
-    """Documents that could not be read."""
+    """Documents that could not be read, and windows that could not be scored or aligned."""
     num_rows: int
-    """Windows in the cache, of all epochs."""
+    """Windows in the cache."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,16 @@ def data_files(directory: Path) -> list[Path]:
     """The files with rows, in the order of the stream: Ray Data names them by the number of the writing task."""
     # Longer names come later: the number is padded to six digits, which a long stream outgrows.
     return sorted(directory.glob("[!_]*.parquet"), key=lambda path: (len(path.name), path.name))
+
+
+def without_set_aside(rows: pa.Table) -> pa.Table:
+    """Fused rows that there is something to learn from."""
+    return rows.filter(rows.column("winner").is_valid())
+
+
+def is_finished(directory: Path) -> bool:
+    """Whether a cache has been described."""
+    return (directory / _COMMON_METADATA).is_file()
 
 
 def count_rows(files: list[Path]) -> int:
@@ -89,7 +106,7 @@ def open_cache(directory: str) -> Cache:
     if "://" in directory:
         raise JobError("--from-cache", f"{directory} must be a local directory, shared by all hosts of the cluster")
     path = Path(expand(directory)).absolute()
-    description = _read_description(path)
+    description = read_description(path, "--from-cache")
     files = data_files(path)
     try:
         num_rows = count_rows(files)
@@ -101,7 +118,12 @@ def open_cache(directory: str) -> Cache:
     return Cache(path, files, description)
 
 
-def _read_description(path: Path) -> Description:
+def read_description(path: Path, field: str) -> Description:
+    """What a cache says of itself.
+
+    Raises:
+        JobError: names `field`.
+    """
     try:
         metadata = pq.read_schema(path / _COMMON_METADATA).metadata or {}
         return Description.model_validate_json(metadata[_KEY])
@@ -111,7 +133,7 @@ def _read_description(path: Path) -> Description:
         problem = f"{path} is not a cache of pta-ray: its {_COMMON_METADATA} does not say what made it"
     except ValidationError:
         problem = f"{path} was made by a version of pta-ray whose caches this one does not know; align anew"
-    raise JobError("--from-cache", problem)
+    raise JobError(field, problem)
 
 
 def check_settings(cache: Cache, job: Job) -> None:
@@ -151,13 +173,7 @@ def place_align(job: Job, output: str, has_gpus: bool) -> Placement:
 
 
 def place_from_cache(job: Job, cache: Cache, has_gpus: bool) -> Placement:
-    """What every stage reserves where a cache is trained from: no model scores but the fused one, at the end."""
+    """What every stage reserves where a cache is trained from: no model scores and nothing is aligned."""
     placement = place(job, has_gpus)
-    count = 1 if job.data.held_out else 0
-    evaluation = replace(placement.scoring[0], stage="evaluate fused", what=f"{job.target.engine}: {job.output}")
-    return replace(
-        placement,
-        reading=replace(placement.reading, what=f"Parquet: {cache.directory}"),
-        scoring=[evaluation] * count,
-        alignment=replace(placement.alignment, stage="count bits", count=count, what="of the held-out text"),
-    )
+    reading = replace(placement.reading, what=f"Parquet: {cache.directory}")
+    return replace(placement, reading=reading, scoring=[], alignment=replace(placement.alignment, count=0))

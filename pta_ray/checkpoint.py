@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pta_ray.config import ServedModel
 from pta_ray.errors import JobError
 
 _NEEDED = ("config.json", "*.safetensors")
@@ -16,17 +17,17 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "pta-ray"
 
 
-def check_model(field: str, model: str) -> None:
+def check_model(field: str, model: str, needs_weights: bool) -> None:
     """Refuses, without loading anything heavy or using the network, a local model that cannot be one.
 
     Raises:
-        JobError: there is no such directory, or it lacks configuration or safetensors weights.
+        JobError: there is no such directory, or it lacks the configuration or safetensors weights that it needs.
     """
     if "://" in model:
         return
     path = Path(model)
     if path.is_dir():
-        for pattern in _NEEDED:
+        for pattern in _NEEDED if needs_weights else ():
             if not any(path.glob(pattern)):
                 raise JobError(field, f"{model} is not a checkpoint: it holds no {pattern}")
     elif path.is_absolute() or model.startswith(".") or model.count("/") != 1:
@@ -66,6 +67,11 @@ def _copy_from_uri(uri: str) -> str:
             raise OSError(f"it cannot be copied ({error})") from None
         partial.rename(target)
     return str(target)
+
+
+def has_configuration(model: ServedModel, checkpoint: str) -> bool:
+    """Whether a configuration tells of the model; a simulated one need not have any."""
+    return model.engine != "simulated" or (Path(checkpoint) / "config.json").is_file()
 
 
 def max_positions(checkpoint: str, trust_remote_code: bool) -> int:

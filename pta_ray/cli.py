@@ -2,14 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import yaml
 from rich.console import Console
 
-from pta_ray.config import Job, expand, load_job
+from pta_ray.config import Job, expand
 from pta_ray.errors import JobError, StreamError
+from pta_ray.job_file import load_evaluation, load_job
 from pta_ray.placement import Placement, place
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Target, sources, data, and how to fuse them.")]
@@ -40,6 +41,9 @@ def fuse(
         str | None,
         typer.Option(metavar="DIR", help="Train from what `pta-ray align` wrote there; no source is loaded."),
     ] = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Train even from what simulated models make up; the result says so.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint of an interrupted run, if there is one.")
     ] = False,
@@ -51,9 +55,9 @@ def fuse(
     from pta_ray.preflight import check_from_cache, check_fuse
 
     job = load_job(job_file, overrides or [])
-    cache = check_from_cache(job, from_cache) if from_cache else None
+    cache = check_from_cache(job, from_cache, simulated) if from_cache else None
     if cache is None:
-        check_fuse(job)
+        check_fuse(job, simulated)
     if dry_run:
         _print_plan(job, place_from_cache(job, cache, has_gpus=False) if cache else place(job, has_gpus=False))
         return
@@ -90,6 +94,95 @@ def align(
     from pta_ray.runner import run_align
 
     run_align(job, address, output)
+
+
+@app.command()
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL ...",
+            help="A directory, hub id or URI, or an entry as in a job file: '{model: ..., name: ...}'.",
+        ),
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH", help="Text of one domain, or an entry as in a job file: '{path: ..., domain: ...}'."
+        ),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|NAMES", help="Task suites, or tasks of lm-evaluation-harness (extra: eval)."),
+    ] = None,
+    run_generated_code: Annotated[
+        bool, typer.Option("--run-generated-code", help="Run programs that the models write, shut in by bubblewrap.")
+    ] = False,
+    window_bytes: Annotated[
+        int, typer.Option(help="The longest piece of a document that is read at once, the same for all models.")
+    ] = 4096,
+    engine: Annotated[
+        Literal["vllm", "transformers"], typer.Option(help="Of the models that name none of their own.")
+    ] = "vllm",
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write everything there.")] = None,
+    plot_file: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the intervals (.svg, .png, .pdf; extra: eval).")
+    ] = None,
+    address: Address = None,
+) -> None:
+    """Compare models of any tokenizers: bits per byte on text, scores on tasks.
+
+    Bits per byte come with 95% confidence intervals, and as differences from the first model on the same documents.
+    """
+    from pta_ray.evaluation.task_suites import load_suites
+    from pta_ray.preflight import check_evaluation, check_plot, check_tasks
+
+    settings = load_evaluation(models, data or [], window_bytes, engine)
+    suites = load_suites(tasks) if tasks else None
+    if not data and not suites:
+        raise JobError("evaluate", "there is nothing to do: give --data, --tasks or both")
+    check_evaluation(settings, [path for path in (json_file, plot_file) if path])
+    if suites:
+        check_tasks(suites, run_generated_code)
+    if plot_file:
+        check_plot(plot_file, bool(data))
+    from pta_ray.evaluation_run import run_evaluation
+
+    run_evaluation(settings, suites, run_generated_code, (json_file, plot_file), address)
+
+
+@app.command()
+def inspect(
+    job_file: JobFile,
+    text: Annotated[str | None, typer.Option("--text", metavar="TEXT", help="The text to look at.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", metavar="FILE", help="Or a UTF-8 file that holds it.")] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="NAME", help="Ask this source alone, not all of the job's.")
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="PAGE.html", help="Where the page is written.")] = Path(
+        "inspect.html"
+    ),
+    plain: Annotated[bool, typer.Option("--plain", help="Print it to the terminal instead.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Show how the tokens of a job's models pair along a text, and what is transported where, as one HTML page."""
+    from pta_ray.inspection.text import given_text
+    from pta_ray.preflight import check_inspect
+
+    job, document = load_job(job_file, overrides or []), given_text(text, file)
+    check_inspect(job, source, output)
+    from pta_ray.inspection.run import inspect_text
+
+    found = inspect_text(job, document, source, Console(stderr=True))
+    if plain:
+        from pta_ray.inspection.plain import print_inspection
+
+        print_inspection(found, Console())
+    else:
+        from pta_ray.inspection.page import write_page
+
+        write_page(found, output)
+        Console().print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)", highlight=False, markup=False)
 
 
 def _print_plan(job: Job, placement: Placement) -> None:

@@ -1,17 +1,21 @@
-"""The Arrow columns of the stream: one row per window, fixed flat lists, no Python object per token.
+"""The Arrow columns of the stream: fixed flat lists, no Python object per token.
 
-A row starts as a window (`WINDOW_SCHEMA`); each scoring stage adds one struct column with what its model says;
-alignment replaces them by the name of the `winner` and the `fused` distribution that it gives (`FUSED_TYPE`), which is
-kept together with `KEPT_OF_WINDOW`.
+A block starts with a row per window (`WINDOW_SCHEMA`). Scoring adds a row for each window and model (`SCORED_SCHEMA`),
+so that a row is as long as its window, however many models there are. Alignment leaves a row per window again: the name
+of the `winner` and the `fused` distribution that it gives (`FUSED_TYPE`), together with `KEPT_OF_WINDOW`.
+
+A window that was set aside stays in the stream, so that it is known to be done with: first its text is null, then its
+winner and its distribution.
 """
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pta_ray.distributions import FusedTargets, IntervalTargets, Scores, SparseDistribution
 
@@ -28,8 +32,6 @@ WINDOW_SCHEMA = pa.schema(
         ("ends_task", pa.bool_()),  # the last of the task's windows
     ]
 )
-KEPT_OF_WINDOW = ["window_id", "domain", "task", "row", "ends_task", "share"]
-"""The columns of a window that are left when its text is no longer needed."""
 SCORES_TYPE = pa.struct(
     [
         ("ids", pa.list_(pa.int32())),
@@ -38,6 +40,10 @@ SCORES_TYPE = pa.struct(
         ("top_log_probs", pa.list_(pa.float16())),
     ]
 )
+SCORED_SCHEMA = WINDOW_SCHEMA.append(pa.field("model", pa.int16())).append(pa.field("scores", SCORES_TYPE))
+"""Rows of windows, and rows of what a model says about one: then task, row, model and scores are all there is."""
+KEPT_OF_WINDOW = ["window_id", "domain", "task", "row", "ends_task", "share"]
+"""The columns of a window that are left when its text is no longer needed."""
 FUSED_TYPE = pa.struct(
     [
         ("ids", pa.list_(pa.int32())),  # the target's own sequence
@@ -50,9 +56,59 @@ FUSED_TYPE = pa.struct(
 )
 
 
-def scores_name(index: int) -> str:
-    """The column of the scores of a job's models: 0 for the target, then the sources in their order."""
-    return f"scores_{index}"
+def windows_of(block: pa.Table) -> pa.Table:
+    """The windows of a block, scored or not, in the columns of `WINDOW_SCHEMA`."""
+    if "model" not in block.column_names:
+        return block
+    return block.filter(block.column("model").is_null()).select(WINDOW_SCHEMA.names)
+
+
+def sound(windows: pa.Table) -> pa.Table:
+    """Without those that were set aside."""
+    return windows.filter(windows.column("text").is_valid())
+
+
+def with_scores(block: pa.Table, model: int, scores: Sequence[Scores | None]) -> pa.Table:
+    """Adds what a model says about the sound windows of a block, in their order, and sets aside those that it has None
+    for: nothing that was said about them is left.
+
+    Args:
+        model: 0 for the target, then the sources in their order.
+    """
+    windows = windows_of(block)
+    kept = windows.column("text").is_valid().to_numpy()
+    kept[kept] = [found is not None for found in scores]
+    old = SCORED_SCHEMA.empty_table()
+    if "model" in block.column_names:
+        old = block.filter(block.column("model").is_valid())
+    if None in scores:
+        text = pc.if_else(pa.array(kept), windows.column("text"), None)
+        windows = windows.set_column(WINDOW_SCHEMA.get_field_index("text"), WINDOW_SCHEMA.field("text"), text)
+        old = old.filter(pc.is_in(_keys(old), value_set=_keys(windows.filter(kept))))
+    rows = windows.filter(kept).select(["task", "row"])
+    rows = rows.append_column("model", pa.repeat(pa.scalar(model, pa.int16()), len(rows)))
+    rows = rows.append_column("scores", scores_column([found for found in scores if found is not None]))
+    return pa.concat_tables([_scored(windows), old, _scored(rows)])
+
+
+def _keys(rows: pa.Table) -> pa.Array:
+    """What tells the windows of some rows apart."""
+    tasks_N, rows_N = (rows.column(name).to_numpy().astype(np.int64) for name in ("task", "row"))
+    return pa.array(tasks_N << 32 | rows_N)
+
+
+def _scored(rows: pa.Table) -> pa.Table:
+    """Rows in the columns of `SCORED_SCHEMA`, null where they have none."""
+    columns = [
+        rows.column(field.name) if field.name in rows.column_names else pa.nulls(len(rows), field.type)
+        for field in SCORED_SCHEMA
+    ]
+    return pa.table(columns, schema=SCORED_SCHEMA)
+
+
+def scores_of(block: pa.Table, model: int) -> list[Scores]:
+    """What a model says about the sound windows of a block, in their order."""
+    return read_scores(struct_column(block.filter(pc.equal(block.column("model"), model)), "scores"))
 
 
 def scores_column(scores: Sequence[Scores]) -> pa.StructArray:
@@ -80,6 +136,25 @@ def read_scores(column: pa.StructArray) -> list[Scores]:
             )
         )  # fmt: skip
     return scores
+
+
+class Fused(NamedTuple):
+    """What the target learns from along a window, and from whom."""
+
+    winner: str
+    ids_L: npt.NDArray[np.int32]
+    """The target's own sequence."""
+    targets: FusedTargets
+
+
+def fused_rows(windows: pa.Table, results: Sequence[Fused | None]) -> pa.Table:
+    """The rows of the fused stream. Those without a result were set aside."""
+    found = [result for result in results if result is not None]
+    column = fused_column([f.ids_L for f in found], [f.targets for f in found])
+    places = np.cumsum([result is not None for result in results], dtype=np.int64) - 1
+    taken = column.take(pa.array(places, mask=np.array([result is None for result in results], np.bool_)))
+    winners = pa.array([result and result.winner for result in results], pa.string())
+    return windows.select(KEPT_OF_WINDOW).append_column("winner", winners).append_column("fused", taken)
 
 
 def fused_column(ids: Sequence[npt.NDArray[np.int32]], fused: Sequence[FusedTargets]) -> pa.StructArray:

@@ -4,17 +4,22 @@ A job file needs `target`, `sources` and `data`; everything else has a default. 
 a broken job is refused at once on any machine.
 """
 
-import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from pta_ray.errors import JobError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 Divergence = Literal["cross_entropy", "forward_kl", "reverse_kl", "jsd"]
+Choice = Literal["min_ce", "avg_ce", "position"]
 
 
 class Settings(BaseModel):
@@ -36,6 +41,38 @@ def expand(path: str) -> str:
     return str(expanded.absolute()) if expanded.exists() else str(expanded)
 
 
+class Simulated(Settings):
+    """What an engine that computes nothing pretends: it takes its time and makes its distributions up."""
+
+    tokens_per_second: float = Field(1000, gt=0)
+    """Of one replica."""
+    startup_seconds: float = Field(0, ge=0)
+    """Until a replica can score."""
+    top_k: int | None = Field(None, ge=1, le=128)
+    """Candidates per position; by default as many as it is asked for."""
+    failure_rate: float = Field(0, ge=0, le=1)
+    """Share of batches that kill the replica, whatever is in them."""
+    bad_window_rate: float = Field(0, ge=0, le=1)
+    """Share of windows that it cannot score, each time it tries."""
+    memory_tokens: int | None = Field(None, ge=64)
+    """With more `max_batched_tokens` than these it runs out of memory."""
+
+
+def _from_number(value: Any) -> Any:
+    """A number stands for a range of nothing else."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def _rising(value: tuple[int, int]) -> tuple[int, int]:
+    if not 1 <= value[0] <= value[1]:
+        raise ValueError(f"is {list(value)}; give a number of at least 1, or [fewest, most]")
+    return value
+
+
+Range = Annotated[tuple[int, int], BeforeValidator(_from_number), AfterValidator(_rising)]
+"""How many there are, or `[fewest, most]`."""
+
+
 class ServedModel(Settings):
     """A frozen model and the actors that score text with it."""
 
@@ -43,16 +80,26 @@ class ServedModel(Settings):
     """A directory, a Hugging Face hub id, or a URI (`hf://`, `s3://`, `gs://`) of an ordinary checkpoint."""
     name: str = Field("", pattern="^[^/]*$")
     """How tables and metrics call it; the last part of `model` by default."""
-    engine: Literal["vllm", "transformers"] = "vllm"
-    """What computes the log-probabilities. `transformers` is for machines and architectures without vLLM."""
-    replicas: int = Field(1, ge=1)
-    """Scoring actors."""
+    engine: Literal["vllm", "transformers", "simulated"] = "vllm"
+    """What computes the log-probabilities. `transformers` is for machines and architectures without vLLM; `simulated`
+    computes nothing, to try out a cluster (only the tokenizer of `model` is read then)."""
+    simulated: Simulated = Simulated()
+    """Of `engine: simulated`."""
+    replicas: Range = (1, 1)
+    """Scoring actors, or `[fewest, most]`: then their number follows the demand, as far as the cluster has room."""
     cpus: float | None = Field(None, gt=0)
-    """CPUs of one scoring actor; by default one, or an equal share of a machine that has fewer."""
+    """CPUs of one replica; by default one, or an equal share of a machine that has fewer."""
     gpus: float | None = Field(None, ge=0)
-    """GPUs of one scoring actor; by default one if the cluster has any. Fractions share a GPU."""
+    """GPUs of one replica; by default one if the cluster has any. Models of equal fractions share a GPU."""
+    tensor_parallel: int = Field(1, ge=1)
+    """GPUs that each layer of a replica is spread over (vLLM)."""
+    pipeline_parallel: int = Field(1, ge=1)
+    """Groups of GPUs that the layers of a replica are dealt out to, one behind the other (vLLM)."""
     max_batched_tokens: int = Field(4096, ge=64)
-    """Tokens in one forward pass. Bounds the memory of the log-probabilities: tokens x vocabulary x 4 bytes x 3."""
+    """Tokens in one forward pass. Bounds the memory of the log-probabilities: tokens x vocabulary x 4 bytes x 3. Halved
+    when a replica runs out of memory."""
+    timeout_seconds: float = Field(600, gt=0)
+    """A replica that works longer on one batch hangs, and is replaced."""
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint."""
 
@@ -65,6 +112,19 @@ class ServedModel(Settings):
     @classmethod
     def _expand_model(cls, value: str) -> str:
         return expand(value).rstrip("/")
+
+    @property
+    def num_gpus_spread(self) -> int:
+        """GPUs that one replica is spread over."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+    @model_validator(mode="after")
+    def _spread_by_vllm(self) -> "ServedModel":
+        if self.num_gpus_spread > 1 and (self.engine != "vllm" or self.gpus is not None):
+            raise ValueError(
+                "tensor_parallel and pipeline_parallel need engine: vllm, and say how many gpus (omit gpus)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _default_name(self) -> "ServedModel":
@@ -114,6 +174,17 @@ class Data(Settings):
     """How often the stream goes through the training text, each time in another order."""
     seed: int = 0
     """Decides the order of the text."""
+    cache: str = ""
+    """A directory that all hosts reach: the fused windows of the first epoch are kept there, and the later epochs read
+    them instead of scoring the text again. A cache for `--from-cache` when the run has ended."""
+    max_failed_share: float = Field(0.05, ge=0, le=1)
+    """Share of the training text that may be set aside because it cannot be read, scored or aligned; more ends the
+    run."""
+
+    @field_validator("cache")
+    @classmethod
+    def _expand_cache(cls, value: str) -> str:
+        return expand(value).rstrip("/")
 
     @model_validator(mode="before")
     @classmethod
@@ -145,12 +216,22 @@ class Alignment(Settings):
     targets: Literal["tokens", "intervals"] = "tokens"
     """What the target learns to predict: `tokens` of its own with their probabilities; or `intervals` of its vocabulary
     in byte order, which leave open which of the tokens that begin with a source's token is meant (needs `pta`)."""
+    replicas: Range = (1, 1)
+    """Alignment actors, one CPU each, or `[fewest, most]`: then their number follows the demand."""
 
     @model_validator(mode="after")
     def _intervals_of_pta(self) -> "Alignment":
         if self.targets == "intervals" and self.method != "pta":
             raise ValueError(f"targets: intervals needs method: pta (got {self.method})")
         return self
+
+
+class Fusion(Settings):
+    """Which of the aligned distributions, and the target's own, the target learns from."""
+
+    choice: Choice = "min_ce"
+    """`min_ce`: those of the model that predicts the window best; `avg_ce`: of all, mixed by how well they predict it;
+    `position`: at every boundary those of the model that predicts the next token best."""
 
 
 class Ramp(Settings):
@@ -238,7 +319,7 @@ class Training(Settings):
     """Keep the optimizer's state in the host's memory (ZeRO 1 to 3)."""
     offload_parameters: bool = False
     """Keep the parameters in the host's memory too (ZeRO 3)."""
-    workers: tuple[int, int] = (1, 1)
+    workers: Range = (1, 1)
     """Training workers, or `[fewest, most]`: then their number follows what the cluster has."""
     cpus: float | None = Field(None, gt=0)
     """CPUs of one worker; by default one, or an equal share of a machine that has fewer."""
@@ -254,18 +335,6 @@ class Training(Settings):
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = ["tensorboard"]
     """Where the scalars of the training go, besides metrics.json; W&B and MLflow find their account in their own
     environment variables."""
-
-    @field_validator("workers", mode="before")
-    @classmethod
-    def _from_number(cls, value: Any) -> Any:
-        return (value, value) if isinstance(value, int) else value
-
-    @field_validator("workers")
-    @classmethod
-    def _rising(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if not 1 <= value[0] <= value[1]:
-            raise ValueError(f"is {list(value)}; give a number of at least 1, or [fewest, most]")
-        return value
 
     @model_validator(mode="after")
     def _offload_of_what_is_sharded(self) -> "Training":
@@ -285,6 +354,7 @@ class Job(Settings):
     """The models that are fused into it."""
     data: Data
     alignment: Alignment = Alignment()
+    fusion: Fusion = Fusion()
     training: Training = Training()
     output: str = ""
     """The directory of the fused checkpoint; `runs/<name of the job file>` by default."""
@@ -302,71 +372,34 @@ class Job(Settings):
                 raise ValueError(f"two models are called {name!r} (the result is called 'fused'); change a `name`")
         return self
 
+    @model_validator(mode="after")
+    def _intervals_of_one(self) -> "Job":
+        if self.alignment.targets == "intervals" and self.fusion.choice != "min_ce":
+            raise ValueError(f"alignment.targets: intervals needs fusion.choice: min_ce (got {self.fusion.choice})")
+        return self
+
     @property
     def models(self) -> list[ServedModel]:
         """The target, then the sources."""
         return [self.target, *self.sources]
 
 
-def load_job(path: Path, overrides: list[str]) -> Job:
-    """Reads a job file and applies `key.sub=value` overrides, whose values are YAML.
+class Evaluation(Settings):
+    """Models that are compared on text."""
 
-    Raises `JobError` with the field and the mend for everything that is wrong with it.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
-        raise JobError("JOB", f"there is no job file at {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise JobError("JOB", f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise JobError("JOB", f"{path} must hold keys and values: target, sources, data")
-    for override in overrides:
-        _apply(raw, override)
-    raw.setdefault("output", f"runs/{path.stem}")
-    try:
-        return Job.model_validate(raw)
-    except ValidationError as error:
-        raise _first_problem(error) from None
+    models: list[ServedModel] = Field(min_length=1)
+    """Differences are those from the first."""
+    data: list[TextSource] = []
+    """The text of each domain."""
+    window_bytes: int = Field(4096, ge=64)
+    """The longest piece of a document that is read at once. All models read the same pieces whole: where one of them
+    has no room for so many, they are shorter for all."""
 
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
-    if not separator:
-        raise JobError("--set", f"{override!r} is not of the form key=value")
-    *parents, last = key.split(".")
-    node: Any = raw
-    try:
-        for part in parents:
-            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-        node[int(last) if isinstance(node, list) else last] = yaml.safe_load(value)
-    except (ValueError, IndexError, TypeError, AttributeError, yaml.YAMLError):
-        raise JobError("--set", f"{key!r} does not lead to a field of this job file") from None
-
-
-def _first_problem(error: ValidationError) -> JobError:
-    problems = error.errors(include_url=False)
-    # A misspelt key shows up twice, as unknown and as missing: the unknown one is what the user typed.
-    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    field = ".".join(str(part) for part in problem["loc"]) or "job"
-    if problem["type"] == "extra_forbidden":
-        known = _keys_at(problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        mend = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
-        return JobError(field, f"unknown key; {mend}")
-    if problem["type"] == "missing":
-        return JobError(field, "is missing; a job file needs target, sources and data")
-    if problem["type"] == "value_error":
-        return JobError(field, problem["msg"].removeprefix("Value error, "))
-    message = problem["msg"]
-    return JobError(field, f"{message[0].lower()}{message[1:]} (got {problem['input']!r:.80})")
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the section at a location knows."""
-    section: Any = Job
-    for part in location:
-        if isinstance(part, str) and part in section.model_fields:
-            annotation = section.model_fields[part].annotation
-            section = getattr(annotation, "__args__", (annotation,))[0]
-    return list(section.model_fields)
+    @field_validator("models")
+    @classmethod
+    def _distinct_names(cls, value: list[ServedModel]) -> list[ServedModel]:
+        names = [model.name for model in value]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise ValueError(f"two models are called {name!r}; name one of them: '{{model: ..., name: ...}}'")
+        return value

@@ -25,7 +25,8 @@ def root_cause(error: BaseException) -> BaseException:
     causes = [error]
     while (cause := getattr(causes[-1], "cause", None) or causes[-1].__cause__) is not None and cause not in causes:
         causes.append(cause)
-    return next((cause for cause in causes if isinstance(cause, JobError | StreamError)), causes[-1])
+    # The innermost: what Ray wraps around an error of ours is of its class too, and says something else.
+    return next((cause for cause in reversed(causes) if isinstance(cause, JobError | StreamError)), causes[-1])
 
 
 def first_line(error: BaseException) -> str:
@@ -34,5 +35,7 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The kind of an error and its message."""
+    """The kind of an error and its message; of our own, the message alone."""
+    if isinstance(error, JobError | StreamError):
+        return first_line(error)
     return f"{type(error).__name__}: {first_line(error)}"

@@ -1,27 +1,40 @@
 """What can be told of a job before anything is loaded: is everything there that it names?"""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from pta_ray.cache import Cache, check_settings, open_cache
 from pta_ray.checkpoint import check_model
-from pta_ray.config import Job, ServedModel, TextSource
+from pta_ray.config import Evaluation, Job, ServedModel, TextSource
 from pta_ray.errors import JobError
+from pta_ray.evaluation.sandbox import check_sandbox
+from pta_ray.evaluation.task_suites import TaskSuites
+from pta_ray.growing_cache import check_growing_cache
 from pta_ray.text.documents import find_pieces
 
+_PLOTS = (".svg", ".png", ".pdf")
 _DISTRIBUTION = {"vllm": "pip install 'pta-ray[cuda]' (or [cpu])", "transformers": "pip install transformers"}
 
 
-def check_fuse(job: Job) -> None:
+def check_fuse(job: Job, simulated: bool) -> None:
     """Refuses a job that cannot run.
 
+    Args:
+        simulated: whether the target may learn from what simulated models say.
+
     Raises:
-        JobError: the output is taken, or a model, an engine, a text or what the training needs is missing; names the
-            field.
+        JobError: the output is taken, or a model, an engine, a text or what the training needs is missing, or a model
+            is simulated; names the field.
     """
     _check_output("output", job.output, "--set output=DIR")
+    if not simulated:
+        _check_real(job.models)
     _check_training(job)
     _check_stream(job)
+    check_model("target.model", job.target.model, needs_weights=True)
+    if job.data.cache:
+        check_growing_cache(job)
 
 
 def check_align(job: Job, output: str) -> None:
@@ -30,29 +43,108 @@ def check_align(job: Job, output: str) -> None:
     _check_stream(job)
 
 
-def check_from_cache(job: Job, directory: str) -> Cache:
+def check_from_cache(job: Job, directory: str, simulated: bool) -> Cache:
     """Opens a cache, and refuses a job that cannot be trained from it. The sources and the training text, whose part
     is in the cache, need not be there. Raises as `check_fuse`."""
     _check_output("output", job.output, "--set output=DIR")
     cache = open_cache(directory)
     check_settings(cache, job)
+    if not simulated:
+        _check_real([job.target])
+        if names := simulated_models(cache.description.job, None):
+            problem = f"{directory} holds what simulated models said ({', '.join(names)})"
+            raise JobError("--from-cache", f"{problem}; align anew, or train from it nevertheless with --simulated")
     _check_training(job)
     _check_model("target", job.target)
+    check_model("target.model", job.target.model, needs_weights=True)
     _check_text("held_out", job.data.held_out)
     return cache
 
 
-def _check_stream(job: Job) -> None:
+def check_evaluation(settings: Evaluation, files: Sequence[Path]) -> None:
+    """Refuses a comparison of models that are not there, or whose figures would be made up, or on text that is not
+    there.
+
+    Args:
+        files: that will be written.
+
+    Raises:
+        JobError: names the field.
+    """
+    for i, model in enumerate(settings.models):
+        if model.engine == "simulated":
+            raise JobError(f"models.{i}.engine", "is simulated: its figures would be made up")
+        _check_model(f"models.{i}", model)
+    for i, source in enumerate(settings.data):
+        find_pieces(f"--data.{i}", source)
+    for path in files:
+        if path.is_dir() or not path.parent.is_dir():
+            raise JobError(str(path), "is a directory" if path.is_dir() else f"there is no directory {path.parent}")
+
+
+def check_tasks(suites: TaskSuites, run_generated_code: bool) -> None:
+    """Refuses tasks that nothing here can run. Raises as `check_evaluation`."""
+    if importlib.util.find_spec("lm_eval") is None:
+        raise JobError("--tasks", "lm-evaluation-harness is not installed: pip install 'pta-ray[eval]'")
+    if suites.include_path and not Path(suites.include_path).is_dir():
+        raise JobError("--tasks: include_path", f"there is no directory {suites.include_path}")
+    if run_generated_code:
+        check_sandbox()
+
+
+def check_plot(path: Path, has_text: bool) -> None:
+    """Refuses a plot that cannot be drawn. Raises as `check_evaluation`."""
+    if not has_text:
+        raise JobError("--plot", "draws bits per byte: give some text with --data")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise JobError("--plot", "matplotlib is not installed: pip install 'pta-ray[eval]'")
+    if path.suffix not in _PLOTS:
+        raise JobError("--plot", f"{path} ends in none of {', '.join(_PLOTS)}")
+
+
+def simulated_models(job: Job, cache: Cache | None) -> list[str]:
+    """Names of the models that make up what they say: of those that score for a job, or did for the cache that it is
+    trained from."""
+    scoring = [job.target, *cache.description.job.models] if cache else job.models
+    return list(dict.fromkeys(model.name for model in scoring if model.engine == "simulated"))
+
+
+def _check_real(models: Sequence[ServedModel]) -> None:
+    """Refuses simulated models, of the target and the sources that follow it."""
+    for i, model in enumerate(models):
+        if model.engine == "simulated":
+            field = "target.engine" if i == 0 else f"sources.{i - 1}.engine"
+            problem = "is simulated: the target would learn from distributions that are made up"
+            raise JobError(field, f"{problem}; choose another engine, or fuse nevertheless with --simulated")
+
+
+def check_inspect(job: Job, source: str | None, output: Path) -> None:
+    """Refuses a job whose target, or whose source of this name (all by default), is not there; the text of the job need
+    not be. And a page that cannot be written. Raises as `check_fuse`."""
+    if output.is_dir() or not output.parent.is_dir():
+        raise JobError("--output", f"{output} must be a file in a directory that exists")
+    names = [model.name for model in job.sources]
+    if source is not None and source not in names:
+        raise JobError("--source", f"no source is called {source!r}; there are: {', '.join(names)}")
+    _check_models(job, source)
+
+
+def _check_models(job: Job, only: str | None) -> None:
     _check_model("target", job.target)
     for i, model in enumerate(job.sources):
-        _check_model(f"sources.{i}", model)
+        if only in (None, model.name):
+            _check_model(f"sources.{i}", model)
+
+
+def _check_stream(job: Job) -> None:
+    _check_models(job, None)
     _check_text("train", job.data.train)
     _check_text("held_out", job.data.held_out)
 
 
 def _check_model(field: str, model: ServedModel) -> None:
-    check_model(f"{field}.model", model.model)
-    if importlib.util.find_spec(model.engine) is None:
+    check_model(f"{field}.model", model.model, needs_weights=model.engine != "simulated")
+    if model.engine != "simulated" and importlib.util.find_spec(model.engine) is None:
         raise JobError(f"{field}.engine", f"{model.engine} is not installed: {_DISTRIBUTION[model.engine]}")
 
 

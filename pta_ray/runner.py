@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pta_ray import pipeline
+from pta_ray.board import Snapshot
 from pta_ray.cache import (
     Cache,
     Description,
@@ -27,23 +28,36 @@ from pta_ray.cache import (
 from pta_ray.cache import (
     check_target as check_target_of_cache,
 )
-from pta_ray.checkpoint import check_vocabulary, fingerprint, local_checkpoint, max_positions
-from pta_ray.config import Job, ServedModel
+from pta_ray.cached_epochs import later_epochs
+from pta_ray.checkpoint import fingerprint, local_checkpoint
+from pta_ray.config import Job
 from pta_ray.errors import JobError, StreamError, one_line, root_cause
-from pta_ray.evaluation.bits_per_byte import from_counts
+from pta_ray.evaluation.bits_per_byte import BitsPerByte, from_counts
 from pta_ray.evaluation.fidelity import fidelity_from_counts
+from pta_ray.growing_cache import begin_cache, drop_doubles, end_growth
+from pta_ray.job_models import check_context, load_model_tokenizer, load_tokenizers
+from pta_ray.operators import bottleneck, operators
 from pta_ray.placement import Placement, check_fit, place
 from pta_ray.reports.progress import ProgressDisplay
 from pta_ray.reports.tables import bits_table, fidelity_table
-from pta_ray.result import checkpoints_directory, describe, fingerprints, staging_directory
+from pta_ray.result import (
+    QUARANTINE,
+    checkpoints_directory,
+    describe,
+    fingerprints,
+    staging_directory,
+    write_quarantine,
+)
 from pta_ray.session import noise_to_file, ray_session
-from pta_ray.telemetry import Snapshot, Telemetry
+from pta_ray.telemetry import Telemetry
 from pta_ray.text.reading import ReadPlan, plan_reads
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
-from pta_ray.tokenizers.loading import UnsupportedTokenizerError, load_tokenizer
 from pta_ray.training.checkpoints import CheckpointStore
 from pta_ray.training.manifest import check_settings, check_target, check_text
 from pta_ray.versions import versions
+from pta_ray.watchdog import Watchdog
+
+_LOGS = "fuse.log", QUARANTINE
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,8 @@ class Prepared:
     output: Path
     log: str
     """The name of the file in the output that takes the libraries' noise."""
+    quarantine: str
+    """Of the one that names what was set aside."""
     placing: Callable[[bool], Placement]
     """What every stage reserves, without GPUs or with them."""
 
@@ -70,14 +86,18 @@ def run_fuse(job: Job, address: str | None, resume: bool) -> None:
         StreamError: it failed on the way.
     """
     begin = time.monotonic()
-    text, tokenizers = plan_reads(job.data), _load_tokenizers(job.models)
+    text, tokenizers = plan_reads(job.data), load_tokenizers(job)
     made_from = {"target": _target_fingerprint(job), "text": text.fingerprint}
-    prepared = Prepared(job, text, tokenizers, made_from, Path(job.output), "fuse.log", partial(place, job))
+    prepared = Prepared(job, text, tokenizers, made_from, Path(job.output), *_LOGS, partial(place, job))
     step = _step_to_go_on_from(prepared, resume)
     with _started(prepared, address) as (run, display):
         display.phase(f"fusing {_sources(job)} into {job.target.name}{step}")
+        if job.data.cache:
+            begin_cache(job, goes_on=bool(CheckpointStore(run.checkpoints).steps()))
         pipeline.fuse(run)
-        snapshot = _evaluate_and_describe(run, display, None, begin)
+        if job.data.cache:
+            _finish_cache(run)
+        snapshot = _describe(run, None, begin)
     _report_fused(job, snapshot, begin)
 
 
@@ -85,30 +105,33 @@ def run_fuse_from_cache(job: Job, address: str | None, resume: bool, cache: Cach
     """Trains a checked job's target from a cache whose settings agree with the job's. Raises as `run_fuse`."""
     begin = time.monotonic()
     target = job.target
-    tokenizers = _load_tokenizers([target])
+    tokenizers = [load_model_tokenizer("target.model", target)]
     made_from = {"target": _target_fingerprint(job), "text": _cache_fingerprint(cache)}
     check_target_of_cache(cache, job, made_from["target"], tokenizers[0].table.fingerprint)
     placing = partial(place_from_cache, job, cache)
-    prepared = Prepared(job, _plan_held_out(job), tokenizers, made_from, Path(job.output), "fuse.log", placing)
+    prepared = Prepared(job, _plan_held_out(job), tokenizers, made_from, Path(job.output), *_LOGS, placing)
     step = _step_to_go_on_from(prepared, resume)
     with _started(prepared, address) as (run, display):
         display.phase(f"fusing {_sources(job)} into {target.name} from {cache.directory}{step}")
         pipeline.fuse_from_cache(run, cache)
         _check_all_learned(run, cache)
-        snapshot = _evaluate_and_describe(run, display, cache, begin)
+        snapshot = _describe(run, cache, begin)
     _report_fused(job, snapshot, begin)
 
 
 def run_align(job: Job, address: str | None, output: str) -> None:
-    """Runs a checked job up to the fused stream and keeps that as a Parquet cache. Raises as `run_fuse`."""
+    """Runs a checked job up to the fused stream and keeps all of that, every epoch, as a Parquet cache. Raises as
+    `run_fuse`."""
     begin = time.monotonic()
-    text, tokenizers = plan_reads(job.data), _load_tokenizers(job.models)
+    job = job.model_copy(update={"data": job.data.model_copy(update={"cache": ""})})
+    text, tokenizers = plan_reads(job.data), load_tokenizers(job)
     placing = partial(place_align, job, output)
-    with _started(Prepared(job, text, tokenizers, {}, Path(output), "_align.log", placing), address) as (run, display):
+    prepared = Prepared(job, text, tokenizers, {}, Path(output), "_align.log", f"_{QUARANTINE}", placing)
+    with _started(prepared, address) as (run, display):
         display.phase(f"aligning {_sources(job)} with {job.target.name}")
         pipeline.align(run)
         snapshot = run.telemetry.snapshot()
-        num_rows = _describe_cache(run, snapshot)
+        num_rows = _describe_cache(run, run.staging, snapshot)
     _report(snapshot, f"{output} holds {num_rows} fused windows", begin)
 
 
@@ -116,16 +139,16 @@ def run_align(job: Job, address: str | None, output: str) -> None:
 def _started(prepared: Prepared, address: str | None) -> Iterator[tuple[pipeline.Run, ProgressDisplay]]:
     """Ray, the display and a staging directory around a stream; what is staged becomes the output if all goes well."""
     job = prepared.job
-    _check_context(job)
+    check_context(job)
     with (
         staging_directory(prepared.output) as staging,
         noise_to_file(staging / prepared.log) as console,
-        ray_session(address, prepared.placing(False).most_cpus) as resources,
+        ray_session(address, prepared.placing(False).local_cpus) as hosts,
     ):
-        placement = prepared.placing("GPU" in resources)
-        check_fit(placement, resources.get("CPU", 0), resources.get("GPU", 0))
-        telemetry = Telemetry.start()
-        with ProgressDisplay(console, telemetry) as display:
+        placement = prepared.placing(any(host.get("GPU") for host in hosts))
+        check_fit(placement, hosts)
+        telemetry = Telemetry.start(job.data.max_failed_share, prepared.output.name, operators(placement, job.models))
+        with Watchdog(telemetry), ProgressDisplay(console, telemetry) as display:
             try:
                 run = pipeline.Run(
                     job, placement, prepared.tokenizers, prepared.text, staging.resolve(),
@@ -133,21 +156,38 @@ def _started(prepared: Prepared, address: str | None) -> Iterator[tuple[pipeline
                 )  # fmt: skip
                 yield run, display
             except (TrainingFailedError, RayError) as error:
-                raise _explain(error, staging) from error
+                raise explain(error, staging) from error
+            finally:
+                with suppress(RayError):
+                    write_quarantine(staging / prepared.quarantine, telemetry.snapshot())
 
 
-def _evaluate_and_describe(run: pipeline.Run, display: ProgressDisplay, cache: Cache | None, begin: float) -> Snapshot:
-    if run.job.data.held_out:
-        display.phase("measuring bits per byte on the held-out text")
-        pipeline.evaluate(run)
+def _describe(run: pipeline.Run, cache: Cache | None, begin: float) -> Snapshot:
     snapshot = run.telemetry.snapshot()
-    describe(run.staging, run.job, cache, from_counts(snapshot.counts), snapshot, time.monotonic() - begin)
+    describe(run.staging, run.job, cache, _bits_per_byte(snapshot), snapshot, time.monotonic() - begin)
     return snapshot
 
 
-def _describe_cache(run: pipeline.Run, snapshot: Snapshot) -> int:
+def _bits_per_byte(snapshot: Snapshot) -> BitsPerByte:
+    """Of the models, which was counted in the stream, and of the result, which the training has measured."""
+    fused = snapshot.outcome["bits_per_byte"]
+    return {**from_counts(snapshot.counts), **({"fused": fused} if fused else {})}
+
+
+def _finish_cache(run: pipeline.Run) -> None:
+    """Makes what the run has kept on its way a cache like any other, unless it came to its end in the first epoch."""
+    snapshot, directory = run.telemetry.snapshot(), Path(run.job.data.cache)
+    newest = CheckpointStore(run.checkpoints).newest()
+    if newest and snapshot.outcome["stopped_early"] and run.text.left(newest.ledger()):
+        return
+    drop_doubles(directory)
+    _describe_cache(run, directory, snapshot)
+    end_growth(directory)
+
+
+def _describe_cache(run: pipeline.Run, directory: Path, snapshot: Snapshot) -> int:
     """Finishes a cache whose rows are written, and returns how many these are."""
-    num_rows = count_rows(data_files(run.staging))
+    num_rows = count_rows(data_files(directory))
     if not num_rows:
         raise StreamError(f"the training text came to no window at all (log: {run.staging})")
     description = Description(
@@ -155,11 +195,11 @@ def _describe_cache(run: pipeline.Run, snapshot: Snapshot) -> int:
         packages=versions(),
         models=fingerprints(run.job),
         target_tokenizer=run.tokenizers[0].table.fingerprint,
-        counts=dict(snapshot.counts),
+        counts={name: count for name, count in snapshot.counts.items() if not name.startswith("won/")},
         num_set_aside=len(snapshot.set_aside),
         num_rows=num_rows,
     )
-    write_description(run.staging, description)
+    write_description(directory, description)
     return num_rows
 
 
@@ -183,9 +223,10 @@ def _step_to_go_on_from(prepared: Prepared, resume: bool) -> str:
 
 
 def _check_all_learned(run: pipeline.Run, cache: Cache) -> None:
-    outcome, num_rows = run.telemetry.snapshot().outcome, cache.description.num_rows
-    if outcome["num_windows"] != num_rows and not outcome["stopped_early"]:
-        problem = f"the target learned from {outcome['num_windows']} of the {num_rows} windows in {cache.directory}"
+    outcome, later = run.telemetry.snapshot().outcome, later_epochs(cache)
+    num_windows = cache.description.num_rows * (later.num_epochs if later else 1)
+    if outcome["num_windows"] != num_windows and not outcome["stopped_early"]:
+        problem = f"the target learned from {outcome['num_windows']} of the {num_windows} windows in {cache.directory}"
         raise StreamError(problem)
 
 
@@ -198,16 +239,18 @@ def _cache_fingerprint(cache: Cache) -> str:
 
 
 def _report_fused(job: Job, snapshot: Snapshot, begin: float) -> None:
-    bits_per_byte = from_counts(snapshot.counts)
+    bits_per_byte = _bits_per_byte(snapshot)
     tables = [bits_table(bits_per_byte, job.target.name)] if bits_per_byte else []
     _report(snapshot, f"{job.output} holds the fused checkpoint", begin, tables)
 
 
 def _report(snapshot: Snapshot, outcome: str, begin: float, tables: Iterable[Table] = ()) -> None:
     console = Console()
-    for line in snapshot.set_aside[:5]:
-        console.print(f"set aside: {line}", highlight=False, soft_wrap=True)
+    for found in snapshot.set_aside[:5]:
+        console.print(f"set aside: {found}", highlight=False, soft_wrap=True)
     console.print(fidelity_table(fidelity_from_counts(snapshot.counts)), *tables, sep="\n")
+    if limit := bottleneck(snapshot):
+        console.print(str(limit), highlight=False, soft_wrap=True)
     console.print(f"{outcome} ({time.monotonic() - begin:.0f} s)", highlight=False)
 
 
@@ -220,34 +263,10 @@ def _plan_held_out(job: Job) -> ReadPlan:
     return plan_reads(job.data.model_copy(update={"train": []}))
 
 
-def _load_tokenizers(models: list[ServedModel]) -> list[ByteTokenizer]:
-    """Those of the target and of the sources that follow it, each fit for its model."""
-    tokenizers = []
-    for i, model in enumerate(models):
-        field = "target.model" if i == 0 else f"sources.{i - 1}.model"
-        try:
-            checkpoint = local_checkpoint(model.model)
-            tokenizers.append(load_tokenizer(checkpoint, model.trust_remote_code))
-            check_vocabulary(field, checkpoint, tokenizers[-1].highest_id + 1, model.trust_remote_code)
-        except UnsupportedTokenizerError as error:
-            raise JobError(field, f"the tokenizer of {model.model} cannot be aligned: {error}") from None
-        except (OSError, ValueError) as error:
-            raise JobError(field, f"cannot load {model.model}: {str(error).splitlines()[0]}") from None
-    return tokenizers
-
-
-def _check_context(job: Job) -> None:
-    """Refuses windows that the target cannot read to their end; sources that cannot fall silent there."""
-    target = job.target
-    longest = max_positions(local_checkpoint(target.model), target.trust_remote_code) - 1
-    if job.data.window_tokens > longest:
-        raise JobError("data.window_tokens", f"{target.name} reads {longest} tokens at most; choose that or less")
-
-
-def _explain(error: BaseException, staging: Path) -> Exception:
-    """The cause at the bottom of a distributed failure, in one line."""
+def explain(error: BaseException, log: Path) -> Exception:
+    """The cause at the bottom of a distributed failure, in one line; `log` is where the libraries' noise went."""
     root = root_cause(error)
     if isinstance(root, JobError | StreamError):
         return root
     logs = Path(ray._private.worker._global_node.get_logs_dir_path())
-    return StreamError(f"{one_line(root)} (logs: {staging}, {logs})")
+    return StreamError(f"{one_line(root)} (logs: {log}, {logs})")

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from pta_ray.errors import JobError, first_line
+from pta_ray.errors import JobError, StreamError, first_line
 
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 _CONNECT_SECONDS = 10
+_START_ATTEMPTS = 3
 _WORKER_ENVIRONMENT = {
     # Scoring runs on changing threads, and each heap of glibc's keeps what its largest batch needed: one is enough.
     "MALLOC_ARENA_MAX": "1",
@@ -24,33 +26,56 @@ _WORKER_ENVIRONMENT = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
 }
 
+_OPTIONS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+
 
 @contextmanager
-def ray_session(address: str | None, local_cpus: float) -> Iterator[dict[str, float]]:
+def ray_session(address: str | None, local_cpus: float) -> Iterator[list[dict[str, float]]]:
     """Joins the cluster at an address, or starts Ray on this machine for as long as the block runs.
 
     On one machine the stages share the cores there are: Ray is told of as many CPUs as they reserve together.
-    Yields the resources of the cluster.
+    Yields the resources of every host.
 
     Raises:
         JobError: there is no cluster at that address.
+        StreamError: Ray does not start on this machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address:
+        _join(address)
+    else:
+        _start(local_cpus)
+    session = Path(ray._private.worker._global_node.get_session_dir_path())
     try:
-        _check_reachable(address or "")
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            runtime_env={"env_vars": _WORKER_ENVIRONMENT},
-            **({} if address else _local_options(local_cpus)),
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise JobError("--address", f"cannot join a Ray cluster at {address} ({first_line(error)})") from None
-    try:
-        yield ray.cluster_resources()
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
         ray.shutdown()
+    if not address:
+        shutil.rmtree(session, ignore_errors=True)  # Ray's logs, of which a run that went well has no need
+
+
+def _join(address: str) -> None:
+    try:
+        _check_reachable(address)
+        ray.init(address=address, runtime_env={"env_vars": _WORKER_ENVIRONMENT}, **_OPTIONS)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise JobError("--address", f"cannot join a Ray cluster at {address} ({first_line(error)})") from None
+
+
+def _start(cpus: float) -> None:
+    """Ray gives its own processes 30 seconds to start, which a busy machine may exceed.
+
+    Its workers inherit this process's environment. A runtime environment would have each of them import Ray twice.
+    """
+    os.environ.update(_WORKER_ENVIRONMENT)
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        try:
+            ray.init(address="local", **_OPTIONS, **_local_options(cpus))
+            return
+        except Exception as error:  # of no kind of its own
+            ray.shutdown()
+            if attempt == _START_ATTEMPTS:
+                raise StreamError(f"Ray did not start on this machine: {first_line(error)}") from None
 
 
 def _check_reachable(address: str) -> None:

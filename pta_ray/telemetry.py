@@ -1,145 +1,160 @@
-"""Who did how much: every stage reports to one actor, the display reads from it."""
+"""The handle to a run's board, which travels to every actor."""
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
+import pyarrow as pa
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pta_ray.board import Batch, Board, Operator, Process, SetAside, Snapshot
+from pta_ray.errors import StreamError
+from pta_ray.metrics import Metrics
 
 
-@dataclass
-class StageCounts:
-    """What one stage has done so far, over all its actors."""
+class Work:
+    """Filled in by the code that is being watched."""
 
-    rows: int = 0
-    tokens: int = 0
-    busy_seconds: float = 0.0
-    first: float = 0.0
-    last: float = 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Over the time from the stage's first batch to its latest."""
-        return self.tokens / max(self.last - self.first, 1e-9) if self.tokens else 0.0
-
-
-@dataclass
-class Snapshot:
-    """Everything known about a run at one moment."""
-
-    stages: dict[str, StageCounts] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    """Counters by name, such as windows won per domain and model."""
-    training: dict[str, float] = field(default_factory=dict)
-    """The trainer's latest scalars: loss, progress, step."""
-    training_began: tuple[float, float] | None = None
-    """When the first of these came, and the progress that it told of: that of a checkpoint, if the run goes on."""
-    outcome: dict[str, Any] = field(default_factory=dict)
-    """What the training came to, when it has ended."""
-    failure: Exception | None = None
-    """Why it cannot go on, if that is known and trying again would not help."""
-    set_aside: list[str] = field(default_factory=list)
-    """Documents and windows that could not be processed, with the reason."""
-
-
-class _Board:
-    """The actor's state."""
-
-    def __init__(self) -> None:
-        self._snapshot = Snapshot()
-
-    def add(self, stage: str, rows: int, tokens: int, seconds: float, counts: Mapping[str, float]) -> None:
-        now = time.time()
-        entry = self._snapshot.stages.setdefault(stage, StageCounts(first=now - seconds))
-        entry.rows += rows
-        entry.tokens += tokens
-        entry.busy_seconds += seconds
-        entry.last = now
-        self.count(counts)
-
-    def count(self, counts: Mapping[str, float]) -> None:
-        self._snapshot.counts.update(counts)
-
-    def start_over(self, counts: Mapping[str, float], set_aside: list[str]) -> None:
-        self._snapshot.counts, self._snapshot.set_aside = Counter(counts), set_aside
-
-    def step(self, scalars: dict[str, float]) -> None:
-        self._snapshot.training = scalars
-        if self._snapshot.training_began is None:
-            self._snapshot.training_began = time.time(), scalars["progress"]
-
-    def end(self, outcome: dict[str, Any]) -> None:
-        self._snapshot.outcome = outcome
-
-    def fail(self, error: Exception) -> None:
-        self._snapshot.failure = error
-
-    def set_aside(self, what: str) -> None:
-        self._snapshot.set_aside.append(what)
-
-    def snapshot(self) -> Snapshot:
-        return self._snapshot
-
-
-class _Work:
-    """Filled in by the code that is being timed."""
-
-    def __init__(self) -> None:
+    def __init__(self, times_failed: int = 0) -> None:
+        self.times_failed = times_failed
+        """How often the same batch was cut short, by an error or the end of a process."""
         self.rows, self.tokens = 0, 0
         self.counts: Mapping[str, float] = {}
+        self.is_left = False
 
-    def done(self, rows: int, tokens: int, counts: Mapping[str, float] | None = None) -> None:
-        """Says what is being done; `counts` may be filled until the block ends. Without rows nothing is reported."""
+    def leave(self) -> None:
+        """Says that nothing was done."""
+        self.is_left = True
+
+    def done(self, tokens: int, rows: int = 0, counts: Mapping[str, float] | None = None) -> None:
+        """Says what was done; `counts` may be filled until the block ends."""
         self.rows, self.tokens, self.counts = rows, tokens, {} if counts is None else counts
 
 
 class Telemetry:
-    """A handle to the board that travels to every actor. Reports wait until they have arrived: some are results."""
+    """Reports wait until they have arrived: some are results."""
 
     def __init__(self, board: Any) -> None:
         self._board = board
 
     @classmethod
-    def start(cls) -> "Telemetry":
-        """Starts the board; it takes no CPU from the job."""
-        return cls(ray.remote(num_cpus=0)(_Board).remote())
+    def start(cls, max_failed_share: float, run: str = "", operators: Sequence[Operator] = ()) -> "Telemetry":
+        """Starts the board beside the driver, which it shall not outlive; it takes no CPU from the job.
+
+        Args:
+            run: what Prometheus calls it.
+            operators: of the stream, in its order.
+        """
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        board = ray.remote(num_cpus=0, scheduling_strategy=here)(PublishedBoard)
+        return cls(board.remote(max_failed_share, run, operators))
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[_Work]:
-        """Times a block of a stage's work."""
-        begin, work = time.perf_counter(), _Work()
+    def attempt(self, stage: str, windows: pa.Table, timeout_seconds: float) -> Iterator[Work]:
+        """Watches over a block of a stage's work on some windows, at least one; a process that takes longer hangs."""
+        batch, process = _batch(stage, windows), this_process()
+        work = Work(ray.get(self._board.begin.remote(batch, process, timeout_seconds)))
+        begin = time.perf_counter()
+        try:
+            yield work
+        except Exception:
+            ray.get(self._board.fail.remote(batch))
+            raise
+        if work.is_left:
+            ray.get(self._board.leave.remote(batch))
+            return
+        seconds = time.perf_counter() - begin
+        ray.get(self._board.end.remote(batch, process, work.tokens, seconds, work.counts))
+
+    def ended(self, stage: str, windows: pa.Table, seconds: float) -> None:
+        """Reports a stage's work on windows that nobody had to watch over. What was reported before, by a task that is
+        tried again, does not count again."""
+        if windows.num_rows:
+            ray.get(self._board.end.remote(_batch(stage, windows), this_process(), 0, seconds, {}))
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[Work]:
+        """Times a block of a stage's work that is not tried again."""
+        begin, work = time.perf_counter(), Work()
         yield work
         if work.rows:
-            ray.get(self._board.add.remote(stage, work.rows, work.tokens, time.perf_counter() - begin, work.counts))
+            seconds = time.perf_counter() - begin
+            ray.get(self._board.work.remote(stage, this_process(), work.rows, work.tokens, seconds))
+
+    def overdue(self) -> list[Process]:
+        """Processes that have been at a batch for too long. Each is named once."""
+        processes: list[Process] = ray.get(self._board.overdue.remote())
+        return processes
+
+    def batched_tokens(self, stage: str, most: int) -> int:
+        """How many tokens a stage's engines may take at once without running out of memory."""
+        tokens: int = ray.get(self._board.batched_tokens.remote(stage, most))
+        return tokens
+
+    def ran_out_of_memory(self, stage: str, batched_tokens: int) -> bool:
+        """Reports that an engine could not take so many tokens at once. Returns whether half of them can be tried."""
+        can_try: bool = ray.get(self._board.ran_out_of_memory.remote(stage, batched_tokens))
+        return can_try
 
     def step(self, scalars: dict[str, float]) -> None:
         """Reports an optimizer step: `step`, `loss`, `progress` and whatever else is worth showing."""
         ray.get(self._board.step.remote(scalars))
 
-    def set_aside(self, what: str, reason: str) -> None:
-        """Reports something that the run goes on without."""
-        ray.get(self._board.set_aside.remote(f"{what}: {reason}"))
+    def set_aside(self, found: SetAside) -> None:
+        """Reports something that the run goes on without.
+
+        Raises:
+            StreamError: it cannot, so much has failed by now.
+        """
+        if problem := ray.get(self._board.set_aside.remote(found)):
+            raise StreamError(problem)
 
     def count(self, counts: Mapping[str, float]) -> None:
         """Adds to counters."""
         ray.get(self._board.count.remote(counts))
 
-    def start_over(self, counts: Mapping[str, float], set_aside: list[str]) -> None:
+    def start_over(self, counts: Mapping[str, float], set_aside: Sequence[Sequence[Any]]) -> None:
         """Goes back to what was known when a checkpoint was made: what was reported since is done again."""
         ray.get(self._board.start_over.remote(counts, set_aside))
 
-    def end(self, outcome: dict[str, Any]) -> None:
+    def finish(self, outcome: dict[str, Any]) -> None:
         """Reports what the training came to."""
-        ray.get(self._board.end.remote(outcome))
+        ray.get(self._board.finish.remote(outcome))
 
-    def fail(self, error: Exception) -> None:
+    def stop(self, error: Exception) -> None:
         """Reports an error that trying again would not mend."""
-        ray.get(self._board.fail.remote(error))
+        ray.get(self._board.stop.remote(error))
 
     def snapshot(self) -> Snapshot:
         """What has been reported so far."""
         snapshot: Snapshot = ray.get(self._board.snapshot.remote())
         return snapshot
+
+
+class PublishedBoard(Board):
+    """The board in its actor: whenever somebody looks at it, which the display does every few seconds, Prometheus gets
+    to know what it holds."""
+
+    def __init__(self, max_failed_share: float, run: str, operators: Sequence[Operator]) -> None:
+        super().__init__(max_failed_share, operators=operators)
+        self._metrics = Metrics(run)
+
+    def snapshot(self) -> Snapshot:
+        """What is known now."""
+        found = super().snapshot()
+        self._metrics.publish(found)
+        return found
+
+
+def _batch(stage: str, windows: pa.Table) -> Batch:
+    tasks_N, rows_N, ends_task_N = (windows.column(name).to_numpy() for name in ("task", "row", "ends_task"))
+    return Batch(stage, tasks_N, rows_N, ends_task_N, int(windows.column("held_out").to_numpy().sum()))
+
+
+def this_process() -> Process:
+    """The process that calls it."""
+    own = psutil.Process()
+    return Process(ray.get_runtime_context().get_node_id(), own.pid, own.create_time())

@@ -159,6 +159,6 @@ def in_new_process(function: Callable[..., Result], *arguments: object) -> Resul
 def demo() -> Path:
     """The demo's text and models, trained for seconds only; kept for the next run of the tests."""
     folder = cache_directory() / "test-demo"
-    command = [sys.executable, "jobs/demo/make_demo.py", "--output", str(folder), "--scale", "0.02"]
+    command = [sys.executable, "-m", "jobs.demo.make_demo", "--output", str(folder), "--scale", "0.02"]
     subprocess.run(command, cwd=ROOT, check=True)
     return folder

@@ -8,11 +8,11 @@ the sets named in `write_corpus`.
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from documents import Document, catalogue_documents, english_documents, python_documents
+from jobs.demo.documents import Document, catalogue_documents, english_documents, python_documents
 
 DOMAINS = ("python", "english", "translations")
 
@@ -26,10 +26,20 @@ MAX_SEEN_SHARE = 0.3
 COLLECTED_BYTES = 2_000_000
 """How much text of a domain is collected at most; these are all bytes of UTF-8."""
 
-HELD_OUT_BYTES, HELD_OUT_PIECE_BYTES = 44_000, 4_000
-FUSE_BYTES, FUSE_PIECE_BYTES = 110_000, 12_000
-TARGET_BYTES = {"python": 110_000, "english": 900_000, "translations": 60_000}
-TARGET_PIECE_BYTES = 30_000
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much text of a domain goes into a set, and how much of one document at most, in bytes of UTF-8."""
+
+    target: int
+    held_out: int = 44_000
+    held_out_piece: int = 4_000
+    fuse: int = 110_000
+    fuse_piece: int = 12_000
+    target_piece: int = 30_000
+
+
+SIZES = {"python": Sizes(110_000), "english": Sizes(900_000), "translations": Sizes(60_000)}
 
 
 def line_keys(text: str) -> list[str]:
@@ -55,7 +65,9 @@ def without_seen_parts(document: Document, separator: str, seen: set[str]) -> Do
     return Document(separator.join(kept), document.id, document.domain)
 
 
-def deduplicated(documents: Iterable[Document], separator: str | None) -> list[Document]:
+def deduplicated(
+    documents: Iterable[Document], separator: str | None, max_bytes: int = COLLECTED_BYTES
+) -> list[Document]:
     """The first documents that are not (near-)duplicates of earlier ones, as many as are to be collected.
 
     Given a separator, documents lose the parts (paragraphs, messages) that were seen before.
@@ -65,7 +77,7 @@ def deduplicated(documents: Iterable[Document], separator: str | None) -> list[D
     kept: list[Document] = []
     total = 0
     for document in documents:
-        if total >= COLLECTED_BYTES:
+        if total >= max_bytes:
             break
         unique = without_seen_parts(document, separator, seen_parts) if separator else document
         if unique.num_bytes < MIN_DOCUMENT_BYTES or seen_share(unique.text, seen_lines) > MAX_SEEN_SHARE:
@@ -100,31 +112,36 @@ def take_pieces(documents: list[Document], max_bytes: int, max_piece: int) -> tu
     return taken, documents[len(taken) :]
 
 
-def split_domain(domain: str, documents: list[Document]) -> dict[str, list[Document]]:
+def split_domain(documents: list[Document], sizes: Sizes) -> dict[str, list[Document]]:
     """The sets of one domain, see `write_corpus`."""
     shuffled = sorted(documents, key=lambda document: hashlib.sha256(document.id.encode()).digest())
-    held_out, train = take_pieces(shuffled, HELD_OUT_BYTES, HELD_OUT_PIECE_BYTES)
+    held_out, train = take_pieces(shuffled, sizes.held_out, sizes.held_out_piece)
     train_lines = {key for document in train for key in line_keys(document.text)}
     held_out = [document for document in held_out if seen_share(document.text, train_lines) <= MAX_SEEN_SHARE]
-    fuse, rest = take_pieces(train, FUSE_BYTES, FUSE_PIECE_BYTES)
-    target, _ = take_pieces(rest, TARGET_BYTES[domain], TARGET_PIECE_BYTES)
-    return {"train": train, "held_out": held_out, "fuse": fuse, "target": target}
+    fuse, rest = take_pieces(train, sizes.fuse, sizes.fuse_piece)
+    target, _ = take_pieces(rest, sizes.target, sizes.target_piece)
+    return {"train": train, "held_out": held_out, "fuse": fuse, "rest": rest, "target": target}
 
 
 def write_corpus(folder: Path) -> None:
-    """Writes `<set>/<domain>.jsonl` for every domain and the four sets of documents.
-
-    `held_out` is for measuring and shares no document with the others; `train` is what a source model learns from;
-    `fuse` (what the target learns from when fused) and `target` (what it has learned from before) are two parts of
-    `train` that share no document.
-    """
+    """Collects the demo's three domains and writes their sets."""
     collected = {
         "python": deduplicated(python_documents(), None),
         "english": deduplicated(english_documents(), "\n\n"),
         "translations": deduplicated(catalogue_documents(), "\n"),
     }
+    write_sets(folder, collected, SIZES)
+
+
+def write_sets(folder: Path, collected: Mapping[str, list[Document]], sizes: Mapping[str, Sizes]) -> None:
+    """Writes `<set>/<domain>.jsonl` for every domain and the sets of documents.
+
+    `held_out` is for measuring and shares no document with the others; `train` is all other text; `fuse` (what the
+    target learns from when fused) and `target` (what it has learned from before) are two parts of `train` that share no
+    document; `rest` is `train` without `fuse`.
+    """
     for domain, documents in collected.items():
-        for name, chosen in split_domain(domain, documents).items():
+        for name, chosen in split_domain(documents, sizes[domain]).items():
             path = folder / name / f"{domain}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = (json.dumps(asdict(document), ensure_ascii=False) + "\n" for document in chosen)

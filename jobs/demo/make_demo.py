@@ -1,6 +1,6 @@
 """Makes the demo's text and its three small models, once, from what is installed: no model hub is asked.
 
-    python jobs/demo/make_demo.py
+    python -m jobs.demo.make_demo
 
 The output is kept outside the repository and holds `data/<set>/<domain>.jsonl` (see corpus.py), `models/<name>`
 (ordinary Hugging Face folders) and `models/bits_per_byte.json`. Takes about four minutes on two cores; a second run
@@ -16,7 +16,7 @@ import signal
 import time
 from pathlib import Path
 
-from files import MEASURED, atomic_folder, write_atomically
+from jobs.demo.files import MEASURED, atomic_folder, write_atomically
 
 RECIPE_VERSION = 2
 """Raise it whenever the demo's text or models would come out differently: what is cached is then made anew."""
@@ -69,7 +69,7 @@ def make_text(data: Path) -> None:
     """Collects the text, unless it is there."""
     if data.exists():
         return
-    from corpus import write_corpus
+    from jobs.demo.corpus import write_corpus
 
     print("collecting text from the installed packages", flush=True)
     with atomic_folder(data) as folder:
@@ -97,9 +97,10 @@ def make_one_model(name: str, output: Path, scale: float) -> None:
     """Trains and measures one model; runs in a process of its own."""
     # Saving a model imports DeepSpeed where it is installed, which then looks for accelerators and warns.
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    from models import make_model
+    from jobs.demo.corpus import DOMAINS
+    from jobs.demo.models import RECIPES, make_model
 
-    make_model(name, output / "data", output / "models", scale)
+    make_model(name, RECIPES[name], DOMAINS, output / "data", output / "models", scale)
 
 
 def report(output: Path) -> None:

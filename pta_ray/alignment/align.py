@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from pta_ray.alignment.candidates import Joined, target_candidates
+from pta_ray.alignment.candidates import Joined, TargetCandidates, target_candidates
 from pta_ray.alignment.conditioning import SourceCandidates, condition
 from pta_ray.alignment.cost import COSTS
 from pta_ray.alignment.pairing import pair_boundaries, pair_by_edit_distance
@@ -53,11 +53,43 @@ def method_of(settings: Alignment) -> Method:
             return Method(settings.cost, joined, settings.rho, hard=False, pinned=True)
 
 
+class Pairing(NamedTuple):
+    """The boundaries of both sequences, and which of the source's answers for each of the target's."""
+
+    ends_S: npt.NDArray[np.int64]
+    """Byte offsets; or numbers that only pairs have in common, where the tokens spell other bytes than the text's."""
+    ends_T: npt.NDArray[np.int64]
+    last_T: npt.NDArray[np.int64]
+    """As of `pair_boundaries`."""
+
+    @property
+    def is_shared_T(self) -> npt.NDArray[np.bool_]:
+        """Where both models have read the same: a group of tokens ends there."""
+        shared_T: npt.NDArray[np.bool_] = (self.last_T >= 0) & (self.ends_S[self.last_T] == self.ends_T)
+        return shared_T
+
+
+class Moved(NamedTuple):
+    """How mass got to the target's candidates."""
+
+    ids_MK: npt.NDArray[np.int32]
+    probs_MK: npt.NDArray[np.float32]
+    converged_M: npt.NDArray[np.bool_]
+    p_MC: npt.NDArray[np.float32]
+    """What each source candidate had to give."""
+    candidates: TargetCandidates
+    cost_MCY: npt.NDArray[np.float32]
+    """Not computed, and 1, where there was nothing to give."""
+    plan_MCY: npt.NDArray[np.float32]
+    """Empty unless it was asked for."""
+
+
 @dataclass(frozen=True)
 class Aligned:
     """A source's distributions in the target's vocabulary."""
 
     distribution: SparseDistribution
+    pairing: Pairing
     source: SourceCandidates
     """What was aligned."""
     pinned: Pinned
@@ -81,52 +113,71 @@ def align(
     tokens spell other bytes than the text's: the sequences are paired by edit distance, and the source speaks at the
     boundaries where groups meet.
     """
-    method = method_of(settings)
-    if ends_S is None or ends_T is None:
-        last_T = pair_by_edit_distance(vocabularies.source, source.ids_L, vocabularies.target, target.ids_L, _BAND)
-        ends_S, ends_T = _places(last_T, len(source.ids_L))
-    else:
-        last_T = pair_boundaries(ends_S, ends_T)
+    pairing = _pair(vocabularies, source, ends_S, target, ends_T)
     spoken = condition(
-        vocabularies.source, text, ends_S, ends_T, last_T,
+        vocabularies.source, text, *pairing,
         source.next_ids_M, source.next_log_probs_M, source.top_ids_MK, source.top_log_probs_MK,
     )  # fmt: skip
-    pinned = pin(vocabularies.source, spoken, text, ends_T, last_T)
+    pinned = pin(vocabularies.source, spoken, text, pairing.ends_T, pairing.last_T)
     num_M = len(pinned.spoken_M)
     blocks = [slice(first, min(first + _BLOCK, num_M)) for first in range(0, num_M, _BLOCK)] or [slice(0, 0)]
-    moved = [_move(settings, method, vocabularies, _rows(spoken, m), _rows(pinned, m), target.part(m)) for m in blocks]
+    # Of each block the results alone: its costs shall be gone when the next block's come.
+    moved = [
+        _move(settings, vocabularies, _rows(spoken, m), _rows(pinned, m), target.part(m), with_plans=False)[:3]
+        for m in blocks
+    ]
     ids_MK, probs_MK, converged_M = (np.concatenate(parts) for parts in zip(*moved, strict=True))
     # float16 on the way here may have rounded the retained mass up.
     confidence_M = np.where(pinned.spoken_M, np.minimum(spoken.retained_T[:-1], 1), 0).astype(np.float32)
     distribution = SparseDistribution(ids_MK, probs_MK, confidence_M)
-    return Aligned(distribution, spoken, pinned, int((~converged_M).sum()))
+    return Aligned(distribution, pairing, spoken, pinned, int((~converged_M).sum()))
+
+
+def explain(settings: Alignment, vocabularies: Vocabularies, aligned: Aligned, target: Scores) -> Moved:
+    """How the mass of a window that was aligned with these settings moved, with every cost and every plan: as much
+    memory as M x C x Y numbers take, twice."""
+    spoken = _rows(aligned.source, slice(0, len(aligned.pinned.spoken_M)))
+    return _move(settings, vocabularies, spoken, aligned.pinned, target, with_plans=True)
+
+
+def _pair(
+    vocabularies: Vocabularies,
+    source: Scores,
+    ends_S: npt.NDArray[np.int64] | None,
+    target: Scores,
+    ends_T: npt.NDArray[np.int64] | None,
+) -> Pairing:
+    if ends_S is None or ends_T is None:
+        last_T = pair_by_edit_distance(vocabularies.source, source.ids_L, vocabularies.target, target.ids_L, _BAND)
+        return Pairing(*_places(last_T, len(source.ids_L)), last_T)
+    return Pairing(ends_S, ends_T, pair_boundaries(ends_S, ends_T))
 
 
 def _move(
     settings: Alignment,
-    method: Method,
     vocabularies: Vocabularies,
     spoken: SourceCandidates,
     pinned: Pinned,
     target: Scores,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Moves mass to the target's candidates: ids and probabilities [M, K], and which plans converged [M]."""
+    with_plans: bool,
+) -> Moved:
+    """Moves mass to the target's candidates."""
+    method = method_of(settings)
     p_MC = pinned.rest_MC if method.pinned else spoken.probs_TC
     candidates = target_candidates(vocabularies, spoken, p_MC, target, method.joined)
     q_MY = candidates.probs_MY
     if method.pinned:
         q_MY[:, 0] = 0  # the actual token has its share
     cost_MCY = COSTS[method.cost](vocabularies, spoken, p_MC, candidates)
-    moved = transport(cost_MCY, p_MC, q_MY, settings.epsilon, method.rho)
+    moved = transport(cost_MCY, p_MC, q_MY, settings.epsilon, method.rho, with_plans=with_plans)
     masses_MY = moved.masses_MY
-    if method.cost == "exact":
-        p_MC = np.where(cost_MCY.min(2) == 0, p_MC, np.float32(0))
     if method.hard:
-        masses_MY = hard_masses(moved.largest_MC, p_MC, q_MY.shape[1])
+        kept_MC = np.where(cost_MCY.min(2) == 0, p_MC, np.float32(0)) if method.cost == "exact" else p_MC
+        masses_MY = hard_masses(moved.largest_MC, kept_MC, q_MY.shape[1])
     if method.pinned:
         masses_MY[:, 0] = pinned.actual_M
     ids_MK, probs_MK = keep_top(candidates.ids_MY, masses_MY, settings.top_k)
-    return ids_MK, probs_MK, moved.converged_M
+    return Moved(ids_MK, probs_MK, moved.converged_M, p_MC, candidates, cost_MCY, moved.plan_MCY)
 
 
 def _rows(record: Rows, m: slice) -> Rows:

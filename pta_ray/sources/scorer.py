@@ -1,29 +1,41 @@
-"""The scoring stage: a batch of windows in, the same batch with what one model says about it out."""
+"""The scoring stage: a block of windows in, the same block with what some models say about them out."""
 
 import ctypes
-from dataclasses import dataclass, replace
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import ray
 
-from pta_ray.checkpoint import local_checkpoint, max_positions
-from pta_ray.columns import scores_column
+from pta_ray.attempts import attempt
+from pta_ray.checkpoint import local_checkpoint
+from pta_ray.columns import sound, windows_of, with_scores
 from pta_ray.config import ServedModel
 from pta_ray.distributions import Scores
-from pta_ray.sources.engine import load_engine
-from pta_ray.telemetry import Telemetry
+from pta_ray.errors import JobError
+from pta_ray.sources.engine import is_out_of_memory, load_engine
+from pta_ray.sources.reading import score_texts
+from pta_ray.telemetry import Telemetry, Work
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
+
+BLOCKS_IN_ACTOR = 2
+"""With which a scorer is called at the same time."""
 
 
 @dataclass(frozen=True)
 class ScoringTask:
     """Which model scores, and what is kept of what it says."""
 
+    model: int
+    """Its place among the models of the job: 0 for the target, then the sources."""
     settings: ServedModel
     tokenizer: ByteTokenizer
-    column: str
-    """The struct column it adds."""
     top_k: int
     max_tokens: int
     """The longest sequence; the model's own limit may be lower, then the rest of a window stays unscored."""
@@ -32,39 +44,96 @@ class ScoringTask:
 
 
 class Scorer:
-    """Callable of the scoring actors; holds one engine."""
+    """Callable of the scoring actors; holds the engines of one or several models, which take turns.
+
+    It may be called with several blocks at the same time. Engines know nothing of that, since one thread does all they
+    do; but they need not wait while a block is packed and sent off, and the next one received.
+    """
+
+    def __init__(self, tasks: Sequence[ScoringTask], telemetry: Telemetry) -> None:
+        self._tasks = tasks
+        if ray.is_initialized():
+            os.environ["OMP_NUM_THREADS"] = str(_threads_of_this_actor())  # read when an engine imports torch
+        self._engines = ThreadPoolExecutor(1, "engines")
+        self._models = self._engines.submit(lambda: [_Model(task, telemetry) for task in tasks]).result()
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Adds the rows of scores to a block of windows, in which other models' rows may be already."""
+        found = self._engines.submit(self._score, sound(windows_of(block))).result()
+        for task, scores in zip(self._tasks, found, strict=True):
+            block = with_scores(block, task.model, scores)
+        _return_memory()
+        return block
+
+    def _score(self, windows: pa.Table) -> list[list[Scores | None]]:
+        """What each model says about the windows that the models before it have left."""
+        found = []
+        for model in self._models:
+            scores = model.score(windows)
+            windows = windows.filter(pa.array([of_window is not None for of_window in scores], pa.bool_()))
+            found.append(scores)
+        return found
+
+
+class _Model:
+    """One engine and its task."""
 
     def __init__(self, task: ScoringTask, telemetry: Telemetry) -> None:
-        checkpoint = local_checkpoint(task.settings.model)
-        max_tokens = min(task.max_tokens, max_positions(checkpoint, task.settings.trust_remote_code) - 1)
-        self._engine = load_engine(task.settings, checkpoint, max_tokens, task.top_k)
+        settings = task.settings
+        self._batched_tokens = telemetry.batched_tokens(task.stage, settings.max_batched_tokens)
+        settings = settings.model_copy(update={"max_batched_tokens": self._batched_tokens})
         self._task = task
         self._telemetry = telemetry
+        checkpoint = local_checkpoint(settings.model)
+        with self._in_memory():
+            self._engine = load_engine(settings, checkpoint, task.max_tokens, task.top_k, task.tokenizer.table.size)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """Adds the score column to a batch of windows."""
+    def score(self, windows: pa.Table) -> list[Scores | None]:
+        """What the model says about sound windows; None for those that are to be set aside."""
+        task, work_on = self._task, partial(self._work_on, windows)
+        return attempt(self._telemetry, task.stage, task.settings.timeout_seconds, windows, work_on)
+
+    def _work_on(self, windows: pa.Table, numbers: Sequence[int], work: Work) -> list[Scores]:
         tokenizer = self._task.tokenizer
-        with self._telemetry.timed(self._task.stage) as work:
-            texts = [text.decode() for text in batch.column("text").to_pylist()]
-            ends = batch.column("ends_document").to_pylist()
-            encoded = zip(texts, tokenizer.encode(texts), ends, strict=True)
-            sequences = [self._sequence(text, ids, end) for text, ids, end in encoded]
-            scores = self._engine.score(sequences, self._task.top_k)
-            work.done(rows=len(texts), tokens=sum(map(len, sequences)))
-            _return_memory()
-        masked = [_without_padded_head(s, tokenizer.table.size) for s in scores]
-        return batch.append_column(self._task.column, scores_column(masked))
+        chosen = windows.take(pa.array(numbers))
+        texts, ends = chosen.column("text").to_pylist(), chosen.column("ends_document").to_pylist()
+        with self._in_memory():
+            scores = score_texts(self._engine, tokenizer, texts, ends, self._task.top_k)
+        work.done(tokens=sum(len(s.ids_L) for s in scores))
+        return scores
 
-    def _sequence(self, text: str, ids: npt.NDArray[np.int32], ends_document: bool) -> npt.NDArray[np.int32]:
-        """What the engine reads. Where a sequence is cut can be told from its bytes. One whose tokens do not spell the
-        text is not begun if it does not fit, and its source says nothing about the window."""
-        tokenizer, max_tokens = self._task.tokenizer, self._engine.max_tokens
-        whole = tokenizer.sequence(ids, ends_document, len(ids) + 2)
-        if len(whole) > max_tokens and not tokenizer.exact:
-            spelt = tokenizer.table.joined(ids)
-            if spelt.removeprefix(b" ") != text.encode().removeprefix(b" "):
-                return whole[:1]
-        return whole[:max_tokens]
+    @contextmanager
+    def _in_memory(self) -> Iterator[None]:
+        """Ends the process when the engine runs out of memory: only a new one is sure to have all of it. The next
+        engine takes fewer tokens at once, and what was under way is tried again.
+
+        Raises:
+            JobError: it takes hardly any already.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            logging.getLogger(__name__).exception("out of memory with %d tokens at once", self._batched_tokens)
+            if self._telemetry.ran_out_of_memory(self._task.stage, self._batched_tokens):
+                os._exit(1)
+            problem = f"{self._task.settings.name} runs out of memory with {self._batched_tokens} tokens at once"
+            mend = "give it more memory, or lower data.window_tokens"
+            raise JobError("max_batched_tokens", f"{problem}; {mend}") from None
+
+
+def _threads_of_this_actor() -> int:
+    context = ray.get_runtime_context()
+    reserved, here = context.get_assigned_resources().get("CPU", 1.0), context.get_node_id()
+    [host] = (node["Resources"]["CPU"] for node in ray.nodes() if node["NodeID"] == here)
+    return num_threads(reserved, host, os.cpu_count() or 1)
+
+
+def num_threads(reserved: float, host_cpus: float, num_cores: int) -> int:
+    """An actor's part of the cores of its host. On a small machine of its own Ray is told of more CPUs than there are
+    cores, and threads that wait for each other within a step suffer most where they are too many."""
+    return math.ceil(reserved * min(num_cores / host_cpus, 1.0))
 
 
 def _return_memory() -> None:
@@ -72,9 +141,3 @@ def _return_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)
-
-
-def _without_padded_head(scores: Scores, vocabulary_size: int) -> Scores:
-    """Model heads are often wider than the tokenizer's vocabulary; what they predict there is no token."""
-    ids_MK = np.where(scores.top_ids_MK < vocabulary_size, scores.top_ids_MK, -1)
-    return replace(scores, top_ids_MK=ids_MK)

@@ -79,15 +79,16 @@ def _dealt(tables: Iterable[pa.Table], micro_batch_windows: int, num_workers: in
 
 def deal_step(table: pa.Table, micro_batch_windows: int, num_workers: int) -> Iterator[Step]:
     """Shares the rows of a step out: windows of about equal length make a pass, and work is even among workers."""
-    rows = read_fused(struct_column(table, "fused"))
+    there = np.flatnonzero(table.column("winner").is_valid())  # the others were set aside on their way
+    rows = read_fused(struct_column(table.take(there), "fused"))
     bad = find_bad(rows)
-    sound = np.setdiff1d(np.arange(len(rows)), bad)
-    lengths = [len(rows[i][0]) for i in sound]
+    fit = np.setdiff1d(np.arange(len(rows)), bad)
+    lengths, sound = [len(rows[i][0]) for i in fit], there[fit]
     whole = Step(
         passes=[],
         num_positions=sum(lengths) - len(lengths),
         share=pc.sum(table.column("share")).as_py(),
-        set_aside=table.column("window_id").take(pa.array(bad, pa.int64())).to_pylist(),
+        set_aside=table.column("window_id").take(there[np.array(bad, np.int64)]).to_pylist(),
     )
     for rank, passes in enumerate(deal(lengths, num_workers, micro_batch_windows)):
         parts = [table.take(sound[indices]) for indices in passes]

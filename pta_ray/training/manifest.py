@@ -57,7 +57,14 @@ def check_settings(manifest: Manifest, job: Job) -> None:
     Raises:
         JobError: names the first field that differs, and what it has to be.
     """
-    check_agreement(manifest.job, job, {"training": _RUNNING}, "the checkpoint", START_OVER)
+    # What is read depends on whether there is a cache for the later epochs.
+    exclude = {"training": _RUNNING, "data": {"max_failed_share"}}
+    check_agreement(manifest.job, job, exclude, "the checkpoint", START_OVER)
+    for made, model in zip(manifest.job.models, job.models, strict=True):
+        # What is made up must not pass for real in the end.
+        if "simulated" in {made.engine, model.engine} and made.engine != model.engine:
+            problem = f"of {model.name} is {model.engine}, and the checkpoint was made with {made.engine}"
+            raise JobError("engine", f"{problem}; set it to that, or {START_OVER}")
 
 
 def check_target(manifest: Manifest, sha256: str) -> None:

@@ -41,11 +41,13 @@ class Progress:
     """Tells the run from others of the same name."""
 
     def learn(self, rows: pa.Table, set_aside: Sequence[str]) -> None:
-        """Enters the rows of a step, of which some were set aside."""
+        """Enters the rows of a step, of which some were set aside, here or before they came."""
         columns = [rows.column(name).to_numpy() for name in ("task", "row", "ends_task")]
         self.ledger.add(*columns)
         names = zip(*(rows.column(name).to_pylist() for name in ("window_id", "domain", "winner")), strict=True)
-        self.won.update(f"won/{domain}/{winner}" for window, domain, winner in names if window not in set_aside)
+        self.won.update(
+            f"won/{domain}/{winner}" for window, domain, winner in names if winner and window not in set_aside
+        )
 
     @property
     def validated_step(self) -> int:

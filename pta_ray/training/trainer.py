@@ -41,6 +41,7 @@ class Trainer:
         self._trackers = Trackers([])
         self._held_out: HeldOut | None = None
         self._saved_step = 0
+        self._bits_per_byte: dict[str, float] = {}
         self.progress = Progress()
         """Complete on the first worker; the others know nothing of single windows."""
 
@@ -83,6 +84,7 @@ class Trainer:
             self._save()
         if 0 < progress.best.step < progress.step:
             self._load(self._store.open(progress.best.step))
+        self._bits_per_byte = dict(progress.validations).get(progress.best.step) or self._measure()
 
     def _load(self, checkpoint: Checkpoint) -> None:
         tensors = ((name, torch.from_numpy(array)) for name, array in checkpoint.tensors())
@@ -104,7 +106,8 @@ class Trainer:
         if self._is_first:
             progress = self.progress
             self._task.telemetry.count(progress.won)
-            self._task.telemetry.end({**progress.summary(), "stopped_early": self.stopped_early})
+            outcome = {**progress.summary(), "stopped_early": self.stopped_early}
+            self._task.telemetry.finish({**outcome, "bits_per_byte": self._bits_per_byte})
 
     def _learn(self, step: Step) -> None:
         """One optimizer step, taken by all workers together."""
@@ -117,7 +120,7 @@ class Trainer:
             group["lr"] = rate
         clm_weight = settings.clm_weight.at(progress.share)
         with self._task.telemetry.timed("train") as work:
-            work.done(sum(p.num_rows for p in step.passes), step.num_positions // dist.get_world_size())
+            work.done(step.num_positions // dist.get_world_size(), rows=sum(p.num_rows for p in step.passes))
             begin = time.perf_counter()
             sums_3, set_aside = self._make_passes(step, clm_weight)
             seconds = time.perf_counter() - begin
@@ -223,16 +226,20 @@ class Trainer:
             return
         raise StreamError(f"step {progress.step}: {problem}")
 
-    def _validate(self) -> bool:
-        """Measures bits per byte; returns whether they are the best so far."""
-        progress, task = self.progress, self._task
+    def _measure(self) -> dict[str, float]:
+        """Bits per byte on the held-out text, by domain."""
+        task = self._task
         if self._held_out is None:
             rank, num_workers = dist.get_rank(), dist.get_world_size()
             tokens = task.job.data.window_tokens
             self._held_out = read_held_out(task.held_out, task.tokenizer, tokens, rank, num_workers)
-        found = validate(
+        return validate(
             self._engine.module, self._clm, self._held_out, self._settings.micro_batch_windows, self._engine.device
         )
+
+    def _validate(self) -> bool:
+        """Measures bits per byte; returns whether they are the best so far."""
+        progress, found = self.progress, self._measure()
         mean = sum(found.values()) / len(found) if found else math.nan
         progress.validations.append((progress.step, found))
         scalars = {f"bits_per_byte/{domain}": value for domain, value in found.items()}

@@ -4,16 +4,18 @@ import os
 from collections.abc import Iterable
 from contextlib import closing
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
 import torch.distributed as dist
-from ray import train
 
+from pta_ray.cached_epochs import rebatched
 from pta_ray.checkpoint import local_checkpoint
 from pta_ray.errors import JobError, StreamError
+from pta_ray.ledger import Ledger
 from pta_ray.training.checkpoints import Checkpoint, CheckpointStore
 from pta_ray.training.engine import start_engine
 from pta_ray.training.export import export
@@ -27,15 +29,19 @@ _PATIENCE = timedelta(days=1)
 """Workers wait for rank 0 while engines start and slow sources score. One that dies is noticed at once all the same."""
 
 
-def train_worker(task: TrainingTask) -> None:
-    """The training function of one worker. What trying again would not mend is reported instead of raised."""
+def train_worker(task: TrainingTask, stream: Iterable[pa.Table]) -> None:
+    """The training function of one worker. What trying again would not mend is reported instead of raised.
+
+    Args:
+        stream: on rank 0, the rows of one step each; of no account elsewhere.
+    """
     try:
-        _train(task)
+        _train(task, stream)
     except (JobError, StreamError) as error:
-        task.telemetry.fail(error)
+        task.telemetry.stop(error)
 
 
-def _train(task: TrainingTask) -> None:
+def _train(task: TrainingTask, stream: Iterable[pa.Table]) -> None:
     use_cuda = torch.cuda.is_available()
     if not use_cuda:
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
@@ -50,7 +56,7 @@ def _train(task: TrainingTask) -> None:
         trainer.restore(newest)
     with closing(trainer):
         trainer.start_tracking()
-        trainer.fit(_tables(settings.batch_windows) if dist.get_rank() == 0 else ())
+        trainer.fit(_all_tables(task, stream, trainer.progress.ledger) if dist.get_rank() == 0 else ())
     export(engine, checkpoint, settings.lora, task.job.target.trust_remote_code, Path(task.staging))
     trainer.report()
 
@@ -76,8 +82,8 @@ def _newest(task: TrainingTask, group: Any) -> Checkpoint | None:
     return None if step[0] is None else store.open(step[0])
 
 
-def _tables(batch_windows: int) -> Iterable[pa.Table]:
-    """The rows of each step, in the stream's order."""
-    shard = train.get_dataset_shard("fused")
-    tables: Iterable[pa.Table] = shard.iter_batches(batch_size=batch_windows, batch_format="pyarrow")
-    return tables
+def _all_tables(task: TrainingTask, stream: Iterable[pa.Table], learned: Ledger) -> Iterable[pa.Table]:
+    """The rows of each step: first those of the stream, then those of the epochs that read a cache."""
+    if not task.later:
+        return stream
+    return rebatched(chain(stream, task.later.read(learned)), task.job.training.batch_windows)

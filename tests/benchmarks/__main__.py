@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import alignment, memory, pairing, resume, training, vocabulary_map
+from tests.benchmarks import alignment, memory, overhead, pairing, resume, stream, training, vocabulary_map
 
 BENCHMARKS: dict[str, tuple[Callable[[], dict[str, Any]], ...]] = {
     "alignment": (alignment.measure, pairing.measure, vocabulary_map.measure),
     "memory": (memory.measure,),
+    "stream": (stream.measure, overhead.measure),
     "training": (training.measure, resume.measure),
 }
 """What stands before the dot of a figure's key, and what measures it."""

@@ -15,7 +15,7 @@ def measure() -> dict[str, float]:
     """The largest difference of the loss at any step: killed and resumed on two workers; and on 2, then 1, then 3."""
     demo = cache_directory() / "test-demo"
     subprocess.run(
-        [sys.executable, "jobs/demo/make_demo.py", "--output", str(demo), "--scale", "0.02"], check=True
+        [sys.executable, "-m", "jobs.demo.make_demo", "--output", str(demo), "--scale", "0.02"], check=True
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

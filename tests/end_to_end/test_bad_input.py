@@ -40,7 +40,7 @@ def test_a_dry_run_prints_the_job_and_the_places(tmp_path: Path, job: dict) -> N
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     result = pta_ray("fuse", tmp_path / "job.yaml", "--dry-run", "--set", "alignment.top_k=7")
     assert result.returncode == 0
-    assert "top_k: 7" in result.stdout and "score source" in result.stdout
+    assert "top_k: 7" in result.stdout and "score target" in result.stdout
     assert not (tmp_path / "out").exists()
 
 

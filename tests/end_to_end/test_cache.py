@@ -1,14 +1,24 @@
-"""`pta-ray align`, then `pta-ray fuse --from-cache`: the same as `pta-ray fuse` in one go."""
+"""`pta-ray align`, then `pta-ray fuse --from-cache`: the same as `pta-ray fuse` in one go; and epochs that read what
+the first one has kept."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.end_to_end.test_fuse import pta_ray, write_job
+from tests.end_to_end.test_fuse import SETTINGS, pta_ray, write_job
+from tests.end_to_end.training_runs import wait_for_checkpoint
+
+NUM_EPOCHS = 3
 
 
 @pytest.fixture
@@ -60,7 +70,8 @@ def test_training_from_a_cache_is_training_from_the_stream(demo: Path, tmp_path:
     rows = pq.read_table(cache)  # any reader of Parquet takes the directory as it is
 
     planned = pta_ray("fuse", job, "--from-cache", cache, "--dry-run")
-    assert planned.returncode == 0 and "evaluate fused" in planned.stdout and "score " not in planned.stdout
+    assert planned.returncode == 0 and "train " in planned.stdout
+    assert "score " not in planned.stdout and "align " not in planned.stdout
     printed = refusal(tmp_path, "fuse", job, "--from-cache", cache, "--set", "alignment.top_k=5")
     assert printed.startswith("error: alignment.top_k: is 5, and the cache was made with 10;")
     another = f"target={{model: {demo / 'models' / 'python'}, name: target}}"
@@ -83,7 +94,84 @@ def test_training_from_a_cache_is_training_from_the_stream(demo: Path, tmp_path:
     trained = of_stream["stages"]["train"]["rows"]
     assert rows.num_rows == of_cache["stages"]["train"]["rows"] == trained
     assert len(set(rows.column("window_id").to_pylist())) == trained
-    assert set(of_cache["stages"]) == {"train", "evaluate fused"}, "a source or the target was scored again"
+    assert set(of_cache["stages"]) == {"train"}, "a source or the target was scored again"
     made = json.loads((tmp_path / "later" / "fusion.json").read_text())
     assert made["models"] == json.loads((tmp_path / "fused" / "fusion.json").read_text())["models"]
     assert made["cache"]["directory"] == str(cache)
+
+
+def write_job_of_epochs(folder: Path, demo: Path) -> Path:
+    """One source, no held-out text, engines that start soon."""
+    folder.mkdir()
+    models = {name: {"model": str(demo / "models" / name), "engine": "transformers"} for name in ("target", "python")}
+    training = {**SETTINGS, "checkpoints": {"every_steps": 2}}
+    job = write_job(folder, demo, target=models["target"], sources=[models["python"]], training=training)
+    content = yaml.safe_load(job.read_text())
+    content["data"] |= {"epochs": NUM_EPOCHS, "cache": str(folder / "cache"), "held_out": []}
+    job.write_text(yaml.safe_dump(content))
+    return job
+
+
+def metrics_of(result: subprocess.CompletedProcess[str], output: Path) -> dict[str, Any]:
+    assert result.returncode == 0, result.stderr
+    metrics: dict[str, Any] = json.loads((output / "metrics.json").read_text())
+    return metrics
+
+
+def rows_won(metrics: dict[str, Any]) -> int:
+    return sum(count for name, count in metrics["counts"].items() if name.startswith("won/"))
+
+
+@pytest.fixture(scope="module")
+def kept(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder of a run of several epochs that kept the first one, and its metrics."""
+    folder = tmp_path_factory.mktemp("kept") / "run"
+    return folder, metrics_of(pta_ray("fuse", write_job_of_epochs(folder, demo)), folder / "fused")
+
+
+@pytest.mark.slow
+def test_later_epochs_score_nothing(kept: tuple[Path, dict[str, Any]]) -> None:
+    folder, metrics = kept
+    rows = pq.read_table(folder / "cache", columns=["window_id"]).column("window_id").to_pylist()
+    assert len(set(rows)) == len(rows) > 2 * SETTINGS["batch_windows"]
+    stages = metrics["stages"]
+    assert [stages[name]["rows"] for name in ("score target", "score python", "align")] == [len(rows)] * 3
+    assert stages["train"]["rows"] == metrics["training"]["num_windows"] == rows_won(metrics) == NUM_EPOCHS * len(rows)
+    assert not [path.name for path in (folder / "cache").iterdir() if path.name.startswith(("_job", "_unfinished"))]
+
+
+@pytest.mark.slow
+def test_a_cache_that_was_kept_trains_as_the_stream_did(kept: tuple[Path, dict[str, Any]]) -> None:
+    folder, metrics = kept
+    again = pta_ray("fuse", folder / "job.yaml")
+    assert again.returncode == 2 and again.stderr.startswith("error: output: ")
+    result = pta_ray(
+        "fuse", folder / "job.yaml", "--from-cache", folder / "cache", "--set", f"output={folder / 'later'}"
+    )  # fmt: skip
+    later = metrics_of(result, folder / "later")
+    assert set(later["stages"]) == {"train"}
+    np.testing.assert_allclose(later["training"]["losses"], metrics["training"]["losses"], atol=1e-3)
+    assert later["counts"] == pytest.approx(metrics["counts"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_in_its_second_epoch_goes_on_there(
+    kept: tuple[Path, dict[str, Any]], demo: Path, tmp_path: Path
+) -> None:
+    num_rows = kept[1]["training"]["num_windows"] // NUM_EPOCHS
+    folder = tmp_path / "run"
+    job, output = write_job_of_epochs(folder, demo), folder / "fused"
+    command = [sys.executable, "-c", "from pta_ray.cli import main; main()", "fuse", str(job)]
+    with (tmp_path / "printed").open("w") as printed:
+        run = subprocess.Popen(command, stdout=printed, stderr=printed, text=True, start_new_session=True)
+        wait_for_checkpoint(run, output, num_rows // SETTINGS["batch_windows"] + 2)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    assert not (folder / "cache" / "_common_metadata").exists()
+    time.sleep(5)  # Ray's processes notice that their driver is gone
+    metrics = metrics_of(pta_ray("fuse", job, "--resume"), output)
+    assert set(metrics["stages"]) == {"train"}, "a model scored again"
+    assert metrics["training"]["num_windows"] == rows_won(metrics) == NUM_EPOCHS * num_rows
+    np.testing.assert_allclose(metrics["training"]["losses"], kept[1]["training"]["losses"], atol=1e-3)
+    assert pq.read_metadata(folder / "cache" / "_common_metadata").num_columns
+    assert pq.read_table(folder / "cache").num_rows == num_rows

@@ -14,10 +14,15 @@ import yaml
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pta_ray.config import load_job
+from pta_ray.job_file import load_job
 from tests.conftest import in_new_process
+from tests.oracles.held_out import of_result
 
 SETTINGS = {"learning_rate": 1e-3, "warmup": 0.1, "batch_windows": 8, "micro_batch_windows": 4}
+SECRETS = {
+    name: f"not-to-be-written-down-{name}"
+    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "WANDB_API_KEY", "RAY_AUTH_TOKEN")
+}
 HOSTILE = ["", " ", "x", "\0\0\0", "=" * (1 << 20), "👍🏽👨‍👩‍👧" * 50, "e\u0301" * 200, "<|endoftext|></s>", "\u2581 ▁"]
 
 
@@ -51,9 +56,13 @@ def pta_ray(*arguments: str | Path, timeout: float = 500) -> subprocess.Complete
 
 @pytest.fixture(scope="module")
 def fused(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The result of one run, and what it printed."""
+    """The result of one run, with secrets in its environment, and what it printed."""
     folder = tmp_path_factory.mktemp("fuse")
-    result = pta_ray("fuse", write_job(folder, demo))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        for name, value in SECRETS.items():
+            patch.setenv(name, value)
+        result = pta_ray("fuse", write_job(folder, demo))
     assert result.returncode == 0, result.stderr
     return folder / "fused", result.stdout
 
@@ -67,12 +76,17 @@ def test_the_loss_falls_and_the_target_learns(fused: tuple[Path, str]) -> None:
     assert metrics["bits_per_byte"]["python"]["python"] < metrics["bits_per_byte"]["translations"]["python"]
 
 
+def test_the_checkpoint_is_what_was_measured(fused: tuple[Path, str]) -> None:
+    metrics = json.loads((fused[0] / "metrics.json").read_text())
+    assert in_new_process(of_result, fused[0]) == pytest.approx(metrics["bits_per_byte"]["fused"], rel=1e-4)
+
+
 def test_every_window_was_scored_aligned_and_learned_once(fused: tuple[Path, str]) -> None:
     metrics = json.loads((fused[0] / "metrics.json").read_text())
     stages = metrics["stages"]
     rows = {stages[name]["rows"] for name in ("score target", "score python", "score translations", "align")}
     assert len(rows) == 1
-    assert stages["train"]["rows"] == rows.pop() - stages["evaluate fused"]["rows"]
+    assert 0 < stages["train"]["rows"] == metrics["training"]["num_windows"] < rows.pop()
     assert stages["train"]["rows"] == sum(n for name, n in metrics["counts"].items() if name.startswith("won/"))
 
 
@@ -92,6 +106,15 @@ def test_the_result_says_what_made_it(fused: tuple[Path, str]) -> None:
     assert "bits per byte" in printed and "fused" in printed
     assert not (folder / ".ray").exists()
     assert not folder.with_name("fused.partial").exists()
+
+
+def test_no_secret_of_the_environment_is_printed_or_written_down(fused: tuple[Path, str]) -> None:
+    folder, printed = fused
+    written = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {folder / "fuse.log", folder / "fusion.json"} <= written.keys()
+    for secret in SECRETS.values():
+        assert secret not in printed
+        assert [path.name for path, content in written.items() if secret.encode() in content] == []
 
 
 def test_noise_goes_to_the_log_and_not_over_the_display(fused: tuple[Path, str]) -> None:
@@ -181,13 +204,14 @@ def test_another_zero_stage_and_engine(demo: Path, tmp_path: Path) -> None:
     metrics = json.loads((tmp_path / "fused" / "metrics.json").read_text())
     assert metrics["bits_per_byte"]["fused"]["python"] < metrics["bits_per_byte"]["target"]["python"]
     stages = metrics["stages"]
-    assert stages["train"]["rows"] == stages["align"]["rows"] - stages["evaluate fused"]["rows"]
+    assert 0 < stages["train"]["rows"] == metrics["training"]["num_windows"] < stages["align"]["rows"]
 
 
 @pytest.mark.slow
 def test_a_killed_run_leaves_no_result_and_the_next_one_succeeds(demo: Path, tmp_path: Path) -> None:
-    job = write_job(tmp_path, demo)
-    command = [sys.executable, "-c", "from pta_ray.cli import main; main()", "fuse", str(job)]
+    models = [{"model": str(demo / "models" / name), "engine": "simulated"} for name in ("target", "python")]
+    job = write_job(tmp_path, demo, target=models[0], sources=models[1:])
+    command = [sys.executable, "-c", "from pta_ray.cli import main; main()", "fuse", str(job), "--simulated"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -197,6 +221,6 @@ def test_a_killed_run_leaves_no_result_and_the_next_one_succeeds(demo: Path, tmp
     process.wait()
     assert not (tmp_path / "fused").exists()
     time.sleep(5)  # Ray's processes notice that their driver is gone
-    result = pta_ray("fuse", job)
+    result = pta_ray("fuse", job, "--simulated")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "fused" / "config.json").exists()

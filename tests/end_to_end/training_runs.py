@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 
 from pta_ray.errors import JobError
@@ -81,9 +80,3 @@ def wait_for_checkpoint(run: subprocess.Popen[str], output: Path, step: int, num
                 return
         assert run.poll() is None and time.monotonic() < deadline, f"no checkpoint at step {step}"
         time.sleep(0.1)
-
-
-def training_workers(run: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes of Ray Train's workers."""
-    children = psutil.Process(run.pid).children(recursive=True)
-    return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]

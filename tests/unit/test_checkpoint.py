@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from transformers import GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
-from pta_ray.checkpoint import check_vocabulary
+from pta_ray.checkpoint import check_vocabulary, has_configuration
+from pta_ray.config import ServedModel
 from pta_ray.errors import JobError
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 from pta_ray.tokenizers.loading import load_tokenizer
@@ -50,3 +51,10 @@ def test_the_size_is_that_of_the_model_that_reads_text(tmp_path: Path) -> None:
     check_vocabulary("target.model", str(tmp_path), 500, False)
     with pytest.raises(JobError):
         check_vocabulary("target.model", str(tmp_path), 501, False)
+
+
+def test_only_a_simulated_model_may_lack_a_configuration(tmp_path: Path) -> None:
+    real, simulated = (ServedModel(model="any", engine=engine) for engine in ("vllm", "simulated"))  # type: ignore[arg-type]
+    assert has_configuration(real, str(tmp_path)) and not has_configuration(simulated, str(tmp_path))
+    checkpoint(tmp_path, 100)
+    assert has_configuration(simulated, str(tmp_path))

@@ -3,11 +3,27 @@ import sys
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pta_ray.columns import fused_column, read_fused, read_scores, scores_column
+from pta_ray.columns import (
+    SCORED_SCHEMA,
+    Fused,
+    fused_column,
+    fused_rows,
+    read_fused,
+    read_scores,
+    scores_column,
+    scores_of,
+    sound,
+    struct_column,
+    windows_of,
+    with_scores,
+)
 from pta_ray.distributions import FusedTargets, IntervalTargets, Scores, SparseDistribution, own_distribution
+from tests.unit.in_process import make_windows
+
+MOST_BYTES = 100  # per position, with ten candidates
 
 
 def make_scores(length: int, k: int, seed: int) -> Scores:
@@ -40,10 +56,108 @@ def test_scores_without_candidates_survive() -> None:
     assert read.top_ids_MK.shape == (3, 0)
 
 
+@st.composite
+def scored_stream(draw: st.DrawFn) -> tuple[list[int], list[list[int]], set[tuple[int, int]], bool]:
+    """Lengths of blocks, groups of models, which windows a model has nothing to say about, and whether Ray puts blocks
+    together between two groups."""
+    lengths = draw(st.lists(st.integers(0, 4), min_size=1, max_size=3))
+    sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    firsts = [sum(sizes[:i]) for i in range(len(sizes))]
+    groups = [list(range(first, first + size)) for first, size in zip(firsts, sizes, strict=True)]
+    places = st.tuples(st.integers(0, max(sum(lengths) - 1, 0)), st.integers(0, sum(sizes) - 1))
+    return lengths, groups, draw(st.sets(places, max_size=6)), draw(st.booleans())
+
+
+@settings(max_examples=40)
+@given(scored_stream())
+def test_what_models_say_stays_with_its_window(case: tuple[list[int], list[list[int]], set, bool]) -> None:
+    lengths, groups, silent, is_joined = case
+    firsts = [sum(lengths[:i]) for i in range(len(lengths))]
+    blocks = [make_windows(length, first_row=first) for first, length in zip(firsts, lengths, strict=True)]
+    before = pa.concat_tables(blocks)
+    for group in groups:
+        blocks = [pa.concat_tables(blocks)] if is_joined else blocks
+        for model in group:
+            blocks = [with_scores(block, model, said(block, model, silent)) for block in blocks]
+    block = pa.concat_tables(blocks)
+    assert block.schema == SCORED_SCHEMA
+    windows, aside = windows_of(block), {row for row, _ in silent}
+    assert windows.drop("text").equals(before.drop("text"))
+    kept = [row for row in range(sum(lengths)) if row not in aside]
+    assert sound(windows).column("row").to_pylist() == kept
+    assert sound(windows).column("text").to_pylist() == [b"0:%d" % row for row in kept]
+    for model in (model for group in groups for model in group):
+        assert [found.ids_L.tolist() for found in scores_of(block, model)] == [
+            said_about(row, model).ids_L.tolist() for row in kept
+        ]
+
+
+def said_about(row: int, model: int) -> Scores:
+    return make_scores(2 + (row + model) % 3, 1, 100 * row + model)
+
+
+def said(block: pa.Table, model: int, silent: set[tuple[int, int]]) -> list[Scores | None]:
+    rows = sound(windows_of(block)).column("row").to_pylist()
+    return [None if (row, model) in silent else said_about(row, model) for row in rows]
+
+
+def test_nothing_is_left_of_what_was_said_about_a_window_that_was_set_aside() -> None:
+    block = with_scores(make_windows(2), 0, [make_scores(5, 1, 0), make_scores(7, 1, 1)])
+    block = with_scores(block, 1, [None, make_scores(6, 1, 2)])
+    assert block.column("row").to_pylist() == [0, 1, 1, 1]
+    assert block.column("model").to_pylist() == [None, None, 0, 1]
+
+
+def test_two_tasks_may_have_windows_of_the_same_row() -> None:
+    block = pa.concat_tables([make_windows(1, task=task) for task in (3, 4)])
+    block = with_scores(block, 0, [make_scores(length, 1, 0) for length in (5, 6)])
+    block = with_scores(block, 1, [make_scores(7, 1, 0), None])
+    assert [len(found.ids_L) for found in scores_of(block, 0)] == [5]
+
+
+def scored_bytes(num_models: int) -> float:
+    """Bytes per position and model of 32 windows of 200 tokens of four bytes, scored with ten candidates."""
+    block = make_windows(32)
+    text = pa.array([b"text" * 200] * 32)
+    block = block.set_column(block.column_names.index("text"), "text", text)
+    for model in range(num_models):
+        block = with_scores(block, model, [make_scores(200, 10, 0)] * 32)
+    return block.nbytes / (32 * 199 * num_models)
+
+
+def test_a_scored_row_stays_small_however_many_models_there_are() -> None:
+    alone, many = scored_bytes(1), scored_bytes(32)
+    assert many <= alone <= MOST_BYTES
+
+
+@given(st.lists(st.booleans(), max_size=6))
+def test_fused_rows_survive_and_those_without_a_result_have_no_winner(is_kept: list[bool]) -> None:
+    results = [
+        Fused(f"model {i % 2}", np.arange(i + 2, dtype=np.int32), own_distribution(make_scores(i + 2, 3, i)))
+        if kept
+        else None
+        for i, kept in enumerate(is_kept)
+    ]
+    windows = make_windows(len(results))
+    table = fused_rows(windows, results)
+    assert table.column_names == ["window_id", "domain", "task", "row", "ends_task", "share", "winner", "fused"]
+    assert table.drop(["winner", "fused"]).equals(windows.select(table.column_names[:6]))
+    assert table.column("winner").to_pylist() == [result and result.winner for result in results]
+    assert table.column("fused").is_valid().to_pylist() == is_kept
+    there = table.filter(table.column("winner").is_valid())
+    read = read_fused(struct_column(there, "fused"))
+    assert [ids_L.tolist() for ids_L, _ in read] == [result.ids_L.tolist() for result in results if result]
+
+
 def test_fused_rows_stay_small() -> None:
-    fused = [own_distribution(make_scores(200, 10, seed)) for seed in range(3)]
-    column = fused_column([np.arange(200, dtype=np.int32)] * 3, fused)
-    assert column.nbytes / (3 * 199) <= 73  # bytes a position at k = 10: 11 ids and probabilities and two more numbers
+    results = [
+        Fused("target", np.arange(200, dtype=np.int32), own_distribution(make_scores(200, 10, seed)))
+        for seed in range(32)
+    ]
+    table = fused_rows(make_windows(32), results)
+    # At k = 10: 11 ids and probabilities, and two more numbers.
+    assert struct_column(table, "fused").nbytes / (32 * 199) <= 73
+    assert table.nbytes / (32 * 199) <= MOST_BYTES
 
 
 def make_targets(length: int, seed: int, of_tokens: bool) -> FusedTargets:

@@ -1,72 +1,54 @@
+"""What the settings of a job stand for, and which of them contradict each other."""
+
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from pta_ray.config import load_job
-from pta_ray.errors import JobError
-from tests.conftest import ROOT
-
-SOUND = "target: a/b\nsources: [c/d]\ndata: text.jsonl\n"
+from pta_ray.config import Alignment, Job, ServedModel, Training
 
 
-def write(folder: Path, text: str) -> Path:
-    path = folder / "job.yaml"
-    path.write_text(text)
-    return path
+@pytest.mark.parametrize(("given", "expected"), [(3, (3, 3)), ([2, 5], (2, 5)), ([1, 1], (1, 1))])
+def test_a_number_is_a_range_of_nothing_else(given: object, expected: tuple[int, int]) -> None:
+    assert ServedModel.model_validate({"model": "a/b", "replicas": given}).replicas == expected
+    assert Alignment.model_validate({"replicas": given}).replicas == expected
+    assert Training.model_validate({"workers": given}).workers == expected
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "jobs").rglob("*.yaml")), ids=lambda path: path.stem)
-def test_every_job_file_loads(path: Path) -> None:
-    assert load_job(path, []).sources
+@pytest.mark.parametrize("given", [0, [0, 2], [3, 2], [1], [1, 2, 3], "many", 1.5])
+def test_what_is_no_range_is_refused(given: object) -> None:
+    with pytest.raises(ValidationError, match="replicas"):
+        ServedModel.model_validate({"model": "a/b", "replicas": given})
 
 
-def test_three_keys_are_enough(tmp_path: Path) -> None:
-    job = load_job(write(tmp_path, SOUND), [])
-    assert job.target.name == "b"
-    assert job.data.train[0].domain == "text"
-    assert job.output == "runs/job"
+def test_ranges_survive_a_round_through_json() -> None:
+    job = Job.model_validate({"target": {"model": "a/b", "replicas": 2}, "sources": ["c/d"], "data": "text"})
+    assert Job.model_validate_json(job.model_dump_json()) == job
+    assert Job.model_validate(job.model_dump(mode="json")) == job
 
 
-def test_overrides_reach_nested_fields_and_lists(tmp_path: Path) -> None:
-    job = load_job(write(tmp_path, SOUND), ["alignment.top_k=5", "sources.0=e/f", "data={train: x.txt, seed: 3}"])
-    assert (job.alignment.top_k, job.sources[0].name, job.data.seed) == (5, "f", 3)
+def test_a_model_that_is_spread_says_how_many_gpus_by_that() -> None:
+    spread = {"model": "a/b", "tensor_parallel": 4, "pipeline_parallel": 2}
+    assert ServedModel.model_validate(spread).num_gpus_spread == 8
+    for other in ({"gpus": 1}, {"engine": "transformers"}, {"engine": "simulated"}):
+        with pytest.raises(ValidationError, match="need engine: vllm, and say how many gpus"):
+            ServedModel.model_validate({**spread, **other})
+
+
+def test_a_model_is_called_by_the_last_part_of_where_it_lies() -> None:
+    for model in ("hf://org/small", "org/small", "org/small/"):
+        assert ServedModel.model_validate(model).name == "small"
+    assert ServedModel.model_validate({"model": "org/small", "name": "mine"}).name == "mine"
 
 
 @pytest.mark.parametrize(
-    ("text", "field", "mend"),
-    [
-        (SOUND + "alignment: {topk: 3}", "alignment.topk", "top_k"),
-        (SOUND + "alignment: {top_k: many}", "alignment.top_k", "integer"),
-        (SOUND + "training: {workers: [3, 1]}", "training.workers", "[fewest, most]"),
-        (SOUND + "training: {clm_weight: 2}", "training.clm_weight.start", "less than or equal to 1"),
-        (SOUND + "training: {zero_stage: 0, offload_optimizer: true}", "training", "zero_stage 1, 2 or 3"),
-        (SOUND + "alignment: {targets: intervals, method: mined}", "alignment", "needs method: pta"),
-        (SOUND + "training: {zero_stage: 4}", "training.zero_stage", "0, 1, 2 or 3"),
-        ("target: a/b\nsources: [{model: c/d, nam: x}]\ndata: t", "sources.0.nam", "name"),
-        ("target: a/b\nsource: [c/d]\ndata: t", "source", "sources"),
-        ("target: a/b\ndata: t", "sources", "missing"),
-        ("target: a/b\nsources: []\ndata: t", "sources", "at least 1"),
-        ("target: a/b\nsources: [c/b]\ndata: t", "job", "name"),
-        ("target: a/b\nsources: [c/fused]\ndata: t", "job", "name"),
-        ("target: a/b\nsources: [c/d]\ndata: s3://key:secret@bucket/t", "data.train.0.path", "credentials"),
-        ("- just\n- a list", "JOB", "target, sources, data"),
-        ("target: [", "JOB", "YAML"),
-    ],
+    "settings",
+    [{"tokens_per_second": 0}, {"startup_seconds": -1}, {"top_k": 0}, {"failure_rate": 1.5}, {"memory_tokens": 63}],
 )
-def test_errors_name_the_field_and_the_mend(tmp_path: Path, text: str, field: str, mend: str) -> None:
-    with pytest.raises(JobError) as caught:
-        load_job(write(tmp_path, text), [])
-    assert caught.value.field == field
-    assert mend in caught.value.problem
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("override", ["alignment.top_k", "sources.x.name=1", "sources.9=a/b", "alignment.top_k.x=1"])
-def test_overrides_that_lead_nowhere_are_refused(tmp_path: Path, override: str) -> None:
-    with pytest.raises(JobError):
-        load_job(write(tmp_path, SOUND + "alignment: {top_k: 3}"), [override])
+def test_an_engine_cannot_pretend_everything(settings: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match=f"simulated.{next(iter(settings))}"):
+        ServedModel.model_validate({"model": "a/b", "engine": "simulated", "simulated": settings})
 
 
 def test_configuration_and_command_line_import_nothing_heavy() -> None:

@@ -1,13 +1,14 @@
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from pta_ray.board import Process, SetAside, Snapshot
 from pta_ray.cache import Cache, Description
 from pta_ray.config import Job
 from pta_ray.errors import JobError
-from pta_ray.result import CHECKPOINTS, describe, staging_directory
-from pta_ray.telemetry import Snapshot
+from pta_ray.result import CHECKPOINTS, QUARANTINE_SCHEMA, describe, staging_directory, write_quarantine
 
 
 def test_a_result_appears_in_one_step(tmp_path: Path) -> None:
@@ -51,6 +52,8 @@ def test_a_result_says_which_models_and_which_cache_made_it(tmp_path: Path) -> N
     models = [{"model": str(tmp_path / "model"), "name": name} for name in ("target", "source")]
     job = Job.model_validate({"target": models[0], "sources": models[1:], "data": "text"})
     snapshot = Snapshot(outcome={"steps": 12, "best_step": None, "set_aside": []})
+    for rows, end in ((3, 4.0), (1, 8.0)):
+        snapshot.stages["align"].add(Process("host", 1, 0.0), end, rows, tokens=40, seconds=1.0)
     describe(tmp_path, job, None, {}, snapshot, 1.0)
     direct = json.loads((tmp_path / "fusion.json").read_text())
     assert set(direct) == {"packages", "models"} and direct["models"].keys() == {"target", "source"}
@@ -66,3 +69,23 @@ def test_a_result_says_which_models_and_which_cache_made_it(tmp_path: Path) -> N
     assert later["cache"] == {"directory": str(tmp_path / "cache"), "num_rows": 7, "packages": {"ray": "1"}}
     assert later["packages"] == direct["packages"]
     assert "12" in (tmp_path / "README.md").read_text()
+    assert json.loads((tmp_path / "metrics.json").read_text())["stages"]["align"] == {
+        "rows": 4, "tokens": 80, "tokens_per_second": 16.0, "busy_share": 0.4, "failures": 0, "processes": 1,
+    }  # fmt: skip
+    assert not (tmp_path / "quarantine.parquet").exists()
+
+
+def test_what_was_set_aside_can_be_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "_quarantine.parquet"
+    scored, read = SetAside("code/a.jsonl:7:0", "score coder", "not finite", 0.25), SetAside("b:1", "read", "bad", 0.0)
+    write_quarantine(path, Snapshot(set_aside=[scored, read], outcome={"set_aside": ["code/a.jsonl:9:0"]}))
+    rows = pq.read_table(path)
+    assert rows.schema == QUARANTINE_SCHEMA
+    assert [SetAside(*row.values()) for row in rows.to_pylist()[:2]] == [scored, read]
+    last = rows.to_pylist()[2]
+    assert (last["window_id"], last["stage"], last["share"]) == ("code/a.jsonl:9:0", "train", None)
+
+    write_quarantine(path, Snapshot(outcome={"set_aside": ["w"]}))
+    assert pq.read_table(path).column("window_id").to_pylist() == ["w"], "a run that goes on writes it anew"
+    write_quarantine(path, Snapshot())
+    assert list(tmp_path.iterdir()) == []

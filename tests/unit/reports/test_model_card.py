@@ -1,5 +1,6 @@
 """The card against the figures it was made from, read back as Hugging Face reads it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,12 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from pta_ray.board import Snapshot
+from pta_ray.cache import Cache, Description
 from pta_ray.config import Job
 from pta_ray.evaluation.fidelity import Fidelity, fidelity_counts
 from pta_ray.reports.model_card import Trained, model_card
+from pta_ray.result import describe
 
 SETTINGS: dict[str, Any] = {
     "target": "owner/target",
@@ -33,7 +37,7 @@ COUNTS = {
 
 def card(trained: Trained | None = None, settings: dict[str, Any] | None = None, **inputs: Any) -> str:
     job = Job.model_validate({**SETTINGS, **(settings or {})})
-    given = {"models": MODELS, "packages": PACKAGES, "bits_per_byte": BITS, "counts": COUNTS, **inputs}
+    given = {"models": MODELS, "packages": PACKAGES, "bits_per_byte": BITS, "counts": COUNTS, "simulated": [], **inputs}
     return model_card(job, **given, trained=trained or Trained(500, None, 0))
 
 
@@ -135,3 +139,34 @@ def test_versions_are_listed() -> None:
 def test_code_of_the_checkpoint_is_asked_for_where_it_needs_any() -> None:
     custom = card(settings={"target": {"model": "owner/target", "trust_remote_code": True}})
     assert custom.count("path, trust_remote_code=True") == 2 and "trust_remote_code" not in card()
+
+
+def test_what_was_made_up_is_said_first() -> None:
+    honest, simulated = card(), card(simulated=["coder", "poet"])
+    first, second = simulated.split("---\n\n", 1)[1].split("\n\n")[1:3]
+    assert "**target**, fine-tuned" in first
+    assert second.startswith("> **") and "**coder**, **poet**" in second and "made up" in second
+    roles = [row[0] for row in tables(simulated)["role name model SHA-256"]]
+    assert [role.endswith("simulated") for role in roles] == [False, True, True]
+    assert "simulated" in ModelCard(simulated).data.tags
+    assert "simulated" not in ModelCard(honest).data.tags and "made up" not in honest
+
+
+@pytest.mark.parametrize("from_cache", [False, True])
+def test_a_result_of_simulated_models_says_so_in_every_file(from_cache: bool, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    models = [{"model": str(tmp_path / "model"), "name": name} for name in ("target", "real", "pretended")]
+    simulated = {**models[2], "engine": "simulated"}
+    job, made_by = (
+        Job.model_validate({"target": models[0], "sources": [models[1], source], "data": "text"})
+        for source in (models[2] if from_cache else simulated, simulated)
+    )
+    made = Description(
+        job=made_by, packages={}, models={model["name"]: {"sha256": "f00"} for model in models},
+        target_tokenizer="", counts={}, num_set_aside=0, num_rows=7,
+    )  # fmt: skip
+    snapshot = Snapshot(outcome={"steps": 12, "best_step": None, "set_aside": []})
+    describe(tmp_path, job, Cache(tmp_path, [], made) if from_cache else None, {}, snapshot, 1.0)
+    for file in ("fusion.json", "metrics.json"):
+        assert json.loads((tmp_path / file).read_text())["simulated"] == ["pretended"]
+    assert "**pretended** did not run" in (tmp_path / "README.md").read_text()

@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pta_ray.board import Snapshot
 from pta_ray.columns import WINDOW_SCHEMA
 from pta_ray.config import Data
 from pta_ray.ledger import Ledger
@@ -19,16 +21,7 @@ from pta_ray.text.documents import read
 from pta_ray.text.reading import ReadPlan, WindowReader, plan_reads
 from pta_ray.text.windows import cut
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
-
-
-class Reports:
-    """Takes what the reader sets aside."""
-
-    def __init__(self) -> None:
-        self.found: list[tuple[str, str]] = []
-
-    def set_aside(self, what: str, reason: str) -> None:
-        self.found.append((what, reason))
+from tests.unit.in_process import in_process
 
 
 @pytest.fixture
@@ -40,12 +33,17 @@ def data(tmp_path: Path) -> Data:
     return Data(train=train, held_out=[str(tmp_path / "held.jsonl")], window_tokens=64, epochs=2, seed=3)
 
 
-def read_all(
-    plan: ReadPlan, tokenizer: ByteTokenizer, reports: Reports | None = None, ledger: Ledger | None = None
-) -> list[dict]:
-    reader = WindowReader(plan, tokenizer, 64, reports or Reports(), ledger or Ledger())  # type: ignore[arg-type]
-    tables = [table for i in range(len(plan.tasks)) for table in reader(pa.table({"id": [i]}))]
-    return pa.concat_tables([WINDOW_SCHEMA.empty_table(), *tables]).to_pylist()
+def read_all(plan: ReadPlan, tokenizer: ByteTokenizer, ledger: Ledger | None = None) -> list[dict]:
+    return read_and_report(plan, tokenizer, ledger)[0]
+
+
+def read_and_report(
+    plan: ReadPlan, tokenizer: ByteTokenizer, ledger: Ledger | None = None
+) -> tuple[list[dict], Snapshot]:
+    with in_process() as (telemetry, board):
+        reader = WindowReader(plan, partial(cut, tokenizer=tokenizer, max_tokens=64), telemetry, ledger or Ledger())
+        tables = [table for i in range(len(plan.tasks)) for table in reader(pa.table({"id": [i]}))]
+    return pa.concat_tables([WINDOW_SCHEMA.empty_table(), *tables]).to_pylist(), board.snapshot()
 
 
 def test_every_document_is_read_once_an_epoch(data: Data, byte_level: ByteTokenizer) -> None:
@@ -84,11 +82,21 @@ def test_every_stretch_mixes_the_sources(data: Data, byte_level: ByteTokenizer) 
 
 
 def test_unreadable_documents_are_set_aside_with_their_reason(tmp_path: Path, byte_level: ByteTokenizer) -> None:
-    (tmp_path / "text.jsonl").write_text('{"text": "sound"}\n{broken\n')
-    reports = Reports()
-    rows = read_all(plan_reads(Data(train=[str(tmp_path / "text.jsonl")])), byte_level, reports)
-    assert [row["text"] for row in rows] == [b"sound"]
-    assert len(reports.found) == 1 and "JSON" in reports.found[0][1]
+    lines = ['{"text": "sound"}\n', "{broken\n"]
+    (tmp_path / "text.jsonl").write_text("".join(lines))
+    plan = plan_reads(Data(train=[str(tmp_path / "text.jsonl")], epochs=2))
+    rows, known = read_and_report(plan, byte_level)
+    assert [row["text"] for row in rows] == [b"sound"] * 2
+    found = known.set_aside[0]
+    assert found.stage == "read" and "JSON" in found.reason and found.what.endswith(f"#{len(lines[0])}")
+    assert found.share == pytest.approx(len(lines[1]) / (2 * sum(map(len, lines))))
+
+
+def test_held_out_text_that_is_set_aside_is_no_part_of_the_training(tmp_path: Path, byte_level: ByteTokenizer) -> None:
+    (tmp_path / "held.jsonl").write_text('{"text": "sound"}\n{broken\n')
+    train = write_lines(tmp_path / "train.jsonl", ["sound"])
+    _, known = read_and_report(plan_reads(Data(train=[train], held_out=[str(tmp_path / "held.jsonl")])), byte_level)
+    assert [found.share for found in known.set_aside] == [0.0]
 
 
 def write_lines(path: Path, texts: list[str]) -> str:

@@ -17,25 +17,30 @@ from pta_ray.training.feed import Step, deal_step, num_passes, read_steps
 from tests.unit.training.processes import in_processes
 
 
-def make_rows(lengths: list[int], broken: frozenset[int] = frozenset()) -> pa.Table:
-    """Windows of so many tokens, of which some have a target that is not a number."""
+def make_rows(lengths: list[int], broken: frozenset[int] = frozenset(), gone: frozenset[int] = frozenset()) -> pa.Table:
+    """Windows of so many tokens, of which some have a target that is not a number, and some were set aside before."""
     fused = []
     for i, length in enumerate(lengths):
         probs_MK = np.full((length - 1, 2), np.nan if i in broken else 0.25, np.float32)
         fused.append(SparseDistribution(np.ones((length - 1, 2), np.int32), probs_MK, np.ones(length - 1, np.float32)))
     ids = [np.full(length, i, np.int32) for i, length in enumerate(lengths)]
+    is_gone = np.isin(np.arange(len(lengths)), [*gone])
     columns = {"window_id": [str(i) for i in range(len(lengths))], "share": [0.125] * len(lengths)}
-    return pa.table({**columns, "fused": fused_column(ids, fused)})
+    columns["winner"] = [None if i in gone else "target" for i in range(len(lengths))]
+    places = pa.array(np.arange(len(lengths)), mask=is_gone)
+    return pa.table({**columns, "fused": fused_column(ids, fused).take(places)})
 
 
 @given(st.lists(st.integers(2, 9), min_size=1, max_size=13), st.integers(1, 4), st.integers(1, 3), st.data())
-def test_every_sound_window_goes_to_one_worker(
+def test_every_sound_window_goes_to_one_worker_and_no_other_window_to_any(
     lengths: list[int], num_workers: int, micro_batch: int, data: st.DataObject
 ) -> None:
-    broken = data.draw(st.frozensets(st.integers(0, len(lengths) - 1)))
-    steps = list(deal_step(make_rows(lengths, broken), micro_batch, num_workers))
+    gone = data.draw(st.frozensets(st.integers(0, len(lengths) - 1)))
+    broken = data.draw(st.frozensets(st.integers(0, len(lengths) - 1))) - gone
+    table = make_rows(lengths, broken, gone)
+    steps = list(deal_step(table, micro_batch, num_workers))
     dealt = [name for step in steps for part in step.passes for name in part.column("window_id").to_pylist()]
-    sound = [i for i in range(len(lengths)) if i not in broken]
+    sound = [i for i in range(len(lengths)) if i not in broken | gone]
     assert sorted(dealt, key=int) == [str(i) for i in sound]
     assert len({len(step.passes) for step in steps}) == 1
     assert len(steps[0].passes) <= num_passes(len(lengths), micro_batch, num_workers)
@@ -43,7 +48,8 @@ def test_every_sound_window_goes_to_one_worker(
         assert step.num_positions == sum(lengths[i] - 1 for i in sound)
         assert sorted(step.set_aside, key=int) == [str(i) for i in sorted(broken)]
         assert step.share == 0.125 * len(lengths)
-    assert [step.rows is not None for step in steps] == [True] + [False] * (num_workers - 1)
+    assert steps[0].rows is not None and steps[0].rows.equals(table.drop_columns("fused"))
+    assert [step.rows for step in steps[1:]] == [None] * (num_workers - 1)
 
 
 def read(num_tables: int, fails: bool) -> list[Step]:

@@ -1,7 +1,5 @@
 """Against a dense float64 formulation, and in a DeepSpeed engine that shards the parameters."""
 
-import os
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +16,7 @@ from pta_ray.training.divergence import DIVERGENCES
 from pta_ray.training.loss import ChunkedLoss, SetTargets, TokenTargets
 from pta_ray.training.student import Student
 from tests.oracles.objective import dense_objective
+from tests.unit.training.processes import in_processes
 
 N, H, V, K = 21, 8, 23, 4
 SORTED_IDS = [int(i) for i in np.random.default_rng(0).permutation(V)[: V - 3]]  # three tokens stand for no bytes
@@ -198,18 +197,14 @@ CASES: list[tuple[bool, Kind]] = [(True, "tokens"), (False, "sets")]
 """Whether embeddings are tied, and what is learned."""
 
 
-def train_in_all_ways(rank: int, folder: str) -> None:
-    """One of two processes: every case with whole and with sharded parameters; rank 0 saves the weights."""
-    os.environ |= {"DS_ACCELERATOR": "cpu", "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    torch.set_num_threads(1)
+def trained_in_all_ways() -> list[list[dict[str, torch.Tensor]]]:
+    """By every process of a group, the weights of every case with whole and with sharded parameters."""
     import deepspeed
 
-    torch.distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    deepspeed.init_distributed("gloo")
-    weights = [[trained_weights(stage, tied, kind) for stage in (0, 3)] for tied, kind in CASES]
-    if rank == 0:
-        torch.save(weights, f"{folder}/weights.pt")
-    torch.distributed.destroy_process_group()
+    # As in the package: compiling them would wait for ever for a process that was killed while it compiled.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed()
+    return [[trained_weights(stage, tied, kind) for stage in (0, 3)] for tied, kind in CASES]
 
 
 def trained_weights(stage: int, tied: bool, kind: Kind) -> dict[str, torch.Tensor]:
@@ -252,9 +247,9 @@ def start_engine(stage: int, tied: bool, kind: Kind) -> Any:
     return engine
 
 
-def test_sharded_parameters_are_updated_as_whole_ones_are(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(train_in_all_ways, (str(tmp_path),), nprocs=2)
-    for (tied, _), (whole, sharded) in zip(CASES, torch.load(tmp_path / "weights.pt"), strict=True):
+def test_sharded_parameters_are_updated_as_whole_ones_are() -> None:
+    weights, _ = in_processes(2, trained_in_all_ways)
+    for (tied, _), (whole, sharded) in zip(CASES, weights, strict=True):
         assert whole.keys() == sharded.keys() and ("lm_head.weight" in whole) is not tied
         for name, expected in whole.items():
             torch.testing.assert_close(sharded[name], expected, rtol=1e-4, atol=1e-5, msg=name)

@@ -96,6 +96,8 @@ def test_a_training_may_run_otherwise() -> None:
         ({"target": {"model": "a/target", "name": "student"}}, "target.name"),
         ({"sources": ["b/first"]}, "sources"),
         ({"sources": ["c/first", "b/second"]}, "sources"),
+        ({"sources": ["b/first", {"model": "b/second", "engine": "simulated"}]}, "engine"),
+        ({"data": {**JOB["data"], "cache": "elsewhere"}}, "data.cache"),
     ],
 )
 def test_another_stream_is_refused(changes: dict[str, Any], field: str) -> None:

@@ -28,6 +28,15 @@ def test_windows_that_were_set_aside_are_done_with_but_nobody_has_won_them() -> 
     assert progress.won == {"won/code/target": 2, "won/code/coder": 1}
 
 
+def test_windows_that_never_came_are_done_with_too() -> None:
+    progress, rows = Progress(), make_rows(0, 5)
+    winners = pa.array([None, "coder", None, None, "target"], pa.string())
+    progress.learn(rows.set_column(rows.column_names.index("winner"), "winner", winners), ["4"])
+    assert progress.ledger.num_windows == 5
+    assert progress.won == {"won/code/coder": 1}
+    assert progress.set_aside == []
+
+
 def test_it_comes_back_from_json_as_it_was() -> None:
     progress = Progress(step=7, share=0.5, losses=[(1, 2.5)], num_positions=30, num_padding=10)
     progress.learn(make_rows(0, 4), [])

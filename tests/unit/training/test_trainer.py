@@ -16,10 +16,10 @@ import torch.distributed as dist
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from pta_ray.board import Snapshot
 from pta_ray.columns import struct_column
 from pta_ray.config import Alignment, Job
 from pta_ray.errors import StreamError
-from pta_ray.telemetry import Snapshot
 from pta_ray.text.reading import ReadPlan
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 from pta_ray.training.checkpoints import CheckpointStore
@@ -49,14 +49,14 @@ class Reports:
     def timed(self, stage: str) -> Iterator["Reports"]:
         yield self
 
-    def done(self, rows: int, tokens: int) -> None: ...
+    def done(self, tokens: int, rows: int) -> None: ...
 
     def step(self, scalars: Mapping[str, float]) -> None: ...
 
     def count(self, counts: Mapping[str, float]) -> None:
         self.known.counts.update(counts)
 
-    def end(self, outcome: dict[str, Any]) -> None:
+    def finish(self, outcome: dict[str, Any]) -> None:
         self.known.outcome = outcome
 
     def snapshot(self) -> Snapshot:
@@ -205,6 +205,30 @@ def test_a_window_with_a_broken_target_is_set_aside_by_name(
     assert found["set_aside"] == [rows.column("window_id")[8].as_py()]
     assert found["num_windows"] == NUM_WINDOWS and found["won"].total() == NUM_WINDOWS - 1
     assert all(math.isfinite(loss) for _, loss in found["losses"])
+
+
+def without_result(rows: pa.Table, windows: list[int]) -> pa.Table:
+    """The rows as they are when some windows were set aside on their way."""
+    is_gone = np.isin(np.arange(rows.num_rows), windows)
+    places = pa.array(np.arange(rows.num_rows), mask=is_gone)
+    for name in ("winner", "fused"):
+        rows = rows.set_column(rows.column_names.index(name), name, rows.column(name).take(places))
+    return rows
+
+
+def test_windows_that_were_set_aside_on_their_way_are_done_with_and_nobody_learns_from_them(
+    rows: pa.Table, tokenizer: ByteTokenizer, tmp_path: Path
+) -> None:
+    """Some of the first step, and all of the second."""
+    gone = [1, 4, *range(BATCH, 2 * BATCH)]
+    given = without_result(rows, gone)
+    found, _ = in_processes(2, fit, make_task(tmp_path / "gone", tokenizer), given, NUM_WINDOWS)
+    assert found["num_windows"] == NUM_WINDOWS and found["won"].total() == NUM_WINDOWS - len(gone)
+    assert found["set_aside"] == [] and found["num_skipped"] == 0
+    (_, first), (_, second), (_, third) = found["losses"]
+    assert first > 0 and second == 0 and third > 0
+    ledger = CheckpointStore(str(tmp_path / "gone" / "checkpoints")).open(3).ledger()
+    assert ledger.num_windows == NUM_WINDOWS and ledger.is_done(0)
 
 
 def rare_token(rows: pa.Table) -> tuple[int, int]:

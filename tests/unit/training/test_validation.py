@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import torch
 import torch.distributed as dist
@@ -16,12 +15,10 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from pta_ray.config import Data
-from pta_ray.evaluation.bits_per_byte import bit_counts, from_counts
-from pta_ray.ledger import Ledger
-from pta_ray.sources.transformers_engine import TransformersEngine
-from pta_ray.text.reading import ReadPlan, WindowReader, plan_reads
+from pta_ray.text.reading import ReadPlan, plan_reads
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 from pta_ray.training.validation import Best, Forward, HeldOut, read_held_out, validate
+from tests.oracles.held_out import evaluated
 from tests.unit.training.processes import in_processes
 
 MAX_TOKENS = 48
@@ -49,28 +46,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = str(tmp_path_factory.mktemp("model"))
     GPT2LMHeadModel(config).save_pretrained(path)
     return path
-
-
-class NoReports:
-    """Takes what the reader sets aside."""
-
-    def set_aside(self, what: str, reason: str) -> None:
-        """Nothing comes of it."""
-
-
-def evaluated(plan: ReadPlan, tokenizer: ByteTokenizer, checkpoint: str) -> dict[str, float]:
-    """What the stream and the evaluation make of the same text and model."""
-    reader = WindowReader(plan.held_out, tokenizer, MAX_TOKENS, NoReports(), Ledger())  # type: ignore[arg-type]
-    tasks = range(len(plan.held_out.tasks))
-    rows = pa.concat_tables([table for i in tasks for table in reader(pa.table({"id": [i]}))]).to_pylist()
-    texts = [row["text"] for row in rows]
-    ids = zip(tokenizer.encode([text.decode() for text in texts]), rows, strict=True)
-    sequences = [tokenizer.sequence(ids_L, row["ends_document"], MAX_TOKENS) for ids_L, row in ids]
-    scores = TransformersEngine(checkpoint, MAX_TOKENS, 4096, False).score(sequences, 1)
-    counts: Counter[str] = Counter()
-    for row, score in zip(rows, scores, strict=True):
-        counts.update(bit_counts("model", row["domain"], score, tokenizer, row["text"]))
-    return from_counts(counts)["model"]
 
 
 def clm_of(model: torch.nn.Module) -> Forward:
@@ -102,7 +77,7 @@ def validated(plan: ReadPlan, tokenizer: ByteTokenizer, checkpoint: str) -> tupl
 def test_it_finds_what_evaluation_counts(
     plan: ReadPlan, all_tokenizers: dict[str, ByteTokenizer], checkpoint: str, kind: str, tmp_path: Path
 ) -> None:
-    expected = evaluated(plan, all_tokenizers[kind], checkpoint)
+    expected = evaluated(plan, all_tokenizers[kind], checkpoint, MAX_TOKENS)
     dist.init_process_group("gloo", init_method=(tmp_path / "store").as_uri(), rank=0, world_size=1)
     found, _ = validated(plan, all_tokenizers[kind], checkpoint)
     dist.destroy_process_group()
@@ -118,7 +93,7 @@ def test_all_workers_find_the_same_in_equally_many_passes(
     one = plan_reads(Data(train=[str(tmp_path)], held_out=[str(tmp_path / "one.txt")]))
     by_worker = in_processes(2, validated_all, [plan, one], byte_level, checkpoint)
     for of_plan, *found in zip([plan, one], *by_worker, strict=True):
-        expected = evaluated(of_plan, byte_level, checkpoint)
+        expected = evaluated(of_plan, byte_level, checkpoint, MAX_TOKENS)
         num_windows = len(read_held_out(of_plan, byte_level, MAX_TOKENS, 0, 1).windows)
         for figures, num_passes in found:
             assert figures == pytest.approx(expected, rel=1e-6)
