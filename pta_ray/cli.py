@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pta_ray.config import Job, expand
 from pta_ray.errors import JobError, StreamError
-from pta_ray.job_file import load_evaluation, load_job
+from pta_ray.job_file import load_job
 from pta_ray.placement import Placement, place
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Target, sources, data, and how to fuse them.")]
@@ -134,6 +134,7 @@ def evaluate(
 
     Bits per byte come with 95% confidence intervals, and as differences from the first model on the same documents.
     """
+    from pta_ray.evaluation.settings import load_evaluation
     from pta_ray.evaluation.task_suites import load_suites
     from pta_ray.preflight import check_evaluation, check_plot, check_tasks
 

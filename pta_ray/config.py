@@ -382,24 +382,3 @@ class Job(Settings):
     def models(self) -> list[ServedModel]:
         """The target, then the sources."""
         return [self.target, *self.sources]
-
-
-class Evaluation(Settings):
-    """Models that are compared on text."""
-
-    models: list[ServedModel] = Field(min_length=1)
-    """Differences are those from the first."""
-    data: list[TextSource] = []
-    """The text of each domain."""
-    window_bytes: int = Field(4096, ge=64)
-    """The longest piece of a document that is read at once. All models read the same pieces whole: where one of them
-    has no room for so many, they are shorter for all."""
-
-    @field_validator("models")
-    @classmethod
-    def _distinct_names(cls, value: list[ServedModel]) -> list[ServedModel]:
-        names = [model.name for model in value]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                raise ValueError(f"two models are called {name!r}; name one of them: '{{model: ..., name: ...}}'")
-        return value

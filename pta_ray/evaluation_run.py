@@ -15,11 +15,12 @@ from rich.console import Console
 
 from pta_ray.board import Snapshot
 from pta_ray.checkpoint import fingerprint, local_checkpoint, max_positions
-from pta_ray.config import Evaluation, ServedModel
+from pta_ray.config import ServedModel
 from pta_ray.errors import JobError, StreamError
 from pta_ray.evaluation.bootstrap import CONFIDENCE, NUM_SAMPLES, Estimates, compare
 from pta_ray.evaluation.document_bits import DocumentBits, by_document
 from pta_ray.evaluation.harness import SuiteResult, run_harness
+from pta_ray.evaluation.settings import Evaluation
 from pta_ray.evaluation.task_suites import TaskSuites
 from pta_ray.evaluation_stream import EvaluationRun, window_bits
 from pta_ray.job_models import load_model_tokenizer

@@ -6,8 +6,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from pta_ray.config import Evaluation
 from pta_ray.evaluation.document_bits import WINDOW_BITS_SCHEMA, BitsOfWindows
+from pta_ray.evaluation.settings import Evaluation
 from pta_ray.ledger import Ledger
 from pta_ray.operators import scoring_stage
 from pta_ray.pipeline import configure_blocks, read_tasks, score, through_actors, windows_that_fit

@@ -2,14 +2,13 @@
 imported here."""
 
 import difflib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from pta_ray.config import Evaluation, Job, Settings
+from pta_ray.config import Job, Settings
 from pta_ray.errors import JobError
 
 
@@ -33,31 +32,6 @@ def load_job(path: Path, overrides: list[str]) -> Job:
         return Job.model_validate(raw)
     except ValidationError as error:
         raise first_problem(error, Job) from None
-
-
-def load_evaluation(models: Sequence[str], data: Sequence[str], window_bytes: int, engine: str) -> Evaluation:
-    """The models and texts of `pta-ray evaluate`: each is an entry as in a job file, a name or a YAML mapping.
-
-    Args:
-        engine: of models that name none of their own.
-
-    Raises:
-        JobError: an entry is not as it should be; names it.
-    """
-    entries = [_entry("MODEL", model) for model in models]
-    served = [{"engine": engine, **(entry if isinstance(entry, dict) else {"model": entry})} for entry in entries]
-    raw = {"models": served, "data": [_entry("--data", text) for text in data], "window_bytes": window_bytes}
-    try:
-        return Evaluation.model_validate(raw)
-    except ValidationError as error:
-        raise first_problem(error, Evaluation) from None
-
-
-def _entry(field: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text) if text.startswith("{") else text
-    except yaml.YAMLError:
-        raise JobError(field, f"{text!r} is not a YAML mapping") from None
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -161,7 +161,7 @@ def train_target(
 def windows_per_block(job: Job) -> int:
     """How many windows are scored and aligned together: enough to keep an engine busy, so few that a block of them with
     what all models say about them stays small."""
-    return windows_that_fit(len(job.models) * job.data.window_tokens * _bytes_per_position(job))
+    return windows_that_fit(_bytes_per_window(job))
 
 
 def windows_that_fit(window_bytes: int) -> int:
@@ -169,14 +169,14 @@ def windows_that_fit(window_bytes: int) -> int:
     return min(max(_BLOCK_BYTES // window_bytes, _FEWEST_WINDOWS_PER_BLOCK), _MOST_WINDOWS_PER_BLOCK)
 
 
-def _bytes_per_position(job: Job) -> int:
-    """Of one model's scores: a token and its probability, and the same of the candidates, at half precision."""
-    return 8 + 6 * job.alignment.top_k
+def _bytes_per_window(job: Job) -> int:
+    """Of the scores of all models: a token and its probability, and the same of the candidates, at half precision."""
+    return len(job.models) * job.data.window_tokens * (8 + 6 * job.alignment.top_k)
 
 
 def configure_streaming(job: Job) -> None:
     """Settings of every data stream of a job in this process."""
-    configure_blocks(windows_per_block(job) * len(job.models) * job.data.window_tokens * _bytes_per_position(job))
+    configure_blocks(windows_per_block(job) * _bytes_per_window(job))
 
 
 def configure_blocks(block_bytes: int) -> None:

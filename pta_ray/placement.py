@@ -122,9 +122,9 @@ def in_passes(placement: Placement, hosts: Sequence[Resources]) -> list[Placemen
     for group in placement.scoring:
         alone = replace(placement, scoring=[group])
         together = replace(alone, scoring=[*passes[-1].scoring, group]) if passes else alone
-        if passes and has_room(together, hosts):
+        if passes and _has_room(together, hosts):
             passes[-1] = together
-        elif has_room(alone, hosts):
+        elif _has_room(alone, hosts):
             passes.append(alone)
         else:
             needed = f"{alone.cpus:g} CPUs and {alone.gpus:g} GPUs, those for reading and counting included"
@@ -132,7 +132,7 @@ def in_passes(placement: Placement, hosts: Sequence[Resources]) -> list[Placemen
     return passes
 
 
-def has_room(placement: Placement, hosts: Sequence[Resources]) -> bool:
+def _has_room(placement: Placement, hosts: Sequence[Resources]) -> bool:
     """Whether all stages can run at the same time."""
     try:
         check_fit(placement, hosts)

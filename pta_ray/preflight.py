@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pta_ray.cache import Cache, check_settings, open_cache
 from pta_ray.checkpoint import check_model
-from pta_ray.config import Evaluation, Job, ServedModel, TextSource
+from pta_ray.config import Job, ServedModel, TextSource
 from pta_ray.errors import JobError
 from pta_ray.evaluation.sandbox import check_sandbox
+from pta_ray.evaluation.settings import Evaluation
 from pta_ray.evaluation.task_suites import TaskSuites
 from pta_ray.growing_cache import check_growing_cache
 from pta_ray.text.documents import find_pieces
@@ -126,6 +127,10 @@ def check_inspect(job: Job, source: str | None, output: Path) -> None:
     names = [model.name for model in job.sources]
     if source is not None and source not in names:
         raise JobError("--source", f"no source is called {source!r}; there are: {', '.join(names)}")
+    if job.fusion.choice != "min_ce":
+        raise JobError(
+            "fusion.choice", f"is {job.fusion.choice}; why a source won is shown of min_ce: --set fusion.choice=min_ce"
+        )
     _check_models(job, source)
 
 

@@ -12,7 +12,7 @@ from pta_ray.cache import Description, write_description
 from pta_ray.columns import WINDOW_SCHEMA, fused_rows
 from pta_ray.config import Job
 from pta_ray.errors import JobError
-from pta_ray.preflight import check_align, check_from_cache, check_fuse, simulated_models
+from pta_ray.preflight import check_align, check_from_cache, check_fuse, check_inspect, simulated_models
 
 
 def job_with(folder: Path, training: dict[str, Any], held_out: bool = False) -> Job:
@@ -134,6 +134,15 @@ def test_a_simulated_target_is_not_measured_from_a_cache_unasked(tmp_path: Path)
     settings["target"]["engine"] = "simulated"
     with pytest.raises(JobError, match=r"^target\.engine"):
         check_from_cache(Job.model_validate(settings), cache, simulated=False)
+
+
+@pytest.mark.parametrize("choice", ["avg_ce", "position"])
+def test_an_inspection_shows_the_winners_of_min_ce_only(choice: str, tmp_path: Path) -> None:
+    job = job_with(tmp_path, {})
+    check_inspect(job, None, tmp_path / "page.html")
+    other = job.model_copy(update={"fusion": job.fusion.model_copy(update={"choice": choice})})
+    with pytest.raises(JobError, match=r"^fusion\.choice: .*--set fusion\.choice=min_ce"):
+        check_inspect(other, None, tmp_path / "page.html")
 
 
 def test_nothing_heavy_is_imported() -> None:
