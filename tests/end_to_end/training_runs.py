@@ -20,9 +20,14 @@ SECONDS = 500
 
 
 def make_cache(folder: Path, demo: Path, held_out: bool = False, **alignment: object) -> Path:
-    """Fused rows of three epochs over a little of the demo's text; without held-out text, runs end sooner."""
+    """Fused rows of three epochs over a little of the demo's text, from engines that start soon; without held-out text,
+    runs end sooner."""
     folder.mkdir(parents=True, exist_ok=True)
-    job = write_job(folder, demo, alignment=alignment)
+    target, *sources = [
+        {"model": str(demo / "models" / name), "engine": "transformers"}
+        for name in ("target", "python", "translations")
+    ]
+    job = write_job(folder, demo, target=target, sources=sources, alignment=alignment)
     content = yaml.safe_load(job.read_text())
     content["data"]["epochs"] = 3
     if not held_out:
