@@ -128,9 +128,8 @@ def check_inspect(job: Job, source: str | None, output: Path) -> None:
     if source is not None and source not in names:
         raise JobError("--source", f"no source is called {source!r}; there are: {', '.join(names)}")
     if job.fusion.choice != "min_ce":
-        raise JobError(
-            "fusion.choice", f"is {job.fusion.choice}; why a source won is shown of min_ce: --set fusion.choice=min_ce"
-        )
+        problem = f"is {job.fusion.choice}, and who wins is shown for min_ce only"
+        raise JobError("fusion.choice", f"{problem}; choose that with --set fusion.choice=min_ce")
     _check_models(job, source)
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tests.end_to_end.test_fuse import SETTINGS, pta_ray, write_job
+from tests.end_to_end.test_fuse import SETTINGS, pta_ray, soon_started, write_job
 from tests.end_to_end.training_runs import wait_for_checkpoint
 
 NUM_EPOCHS = 3
@@ -63,7 +63,7 @@ def test_a_dry_run_of_an_alignment_shows_where_it_ends(job: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_training_from_a_cache_is_training_from_the_stream(demo: Path, tmp_path: Path) -> None:
-    job, cache = write_job(tmp_path, demo), tmp_path / "cache"
+    job, cache = write_job(tmp_path, demo, **soon_started(demo, "python", "translations")), tmp_path / "cache"
     aligned = pta_ray("align", job, "--output", cache)
     assert aligned.returncode == 0, aligned.stderr
     assert not cache.with_name("cache.partial").exists() and not (tmp_path / "fused").exists()
@@ -103,9 +103,8 @@ def test_training_from_a_cache_is_training_from_the_stream(demo: Path, tmp_path:
 def write_job_of_epochs(folder: Path, demo: Path) -> Path:
     """One source, no held-out text, engines that start soon."""
     folder.mkdir()
-    models = {name: {"model": str(demo / "models" / name), "engine": "transformers"} for name in ("target", "python")}
     training = {**SETTINGS, "checkpoints": {"every_steps": 2}}
-    job = write_job(folder, demo, target=models["target"], sources=[models["python"]], training=training)
+    job = write_job(folder, demo, **soon_started(demo, "python"), training=training)
     content = yaml.safe_load(job.read_text())
     content["data"] |= {"epochs": NUM_EPOCHS, "cache": str(folder / "cache"), "held_out": []}
     job.write_text(yaml.safe_dump(content))

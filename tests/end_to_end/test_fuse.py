@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -47,6 +48,12 @@ def write_job(folder: Path, demo: Path, **changes: object) -> Path:
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(job))
     return path
+
+
+def soon_started(demo: Path, *sources: str) -> dict[str, Any]:
+    """The models of a job on engines that start sooner than vLLM."""
+    target, *rest = [{"model": str(demo / "models" / name), "engine": "transformers"} for name in ("target", *sources)]
+    return {"target": target, "sources": rest}
 
 
 def pta_ray(*arguments: str | Path, timeout: float = 500) -> subprocess.CompletedProcess[str]:
@@ -182,29 +189,19 @@ def test_weights_that_cannot_be_loaded_end_the_run_in_one_line(demo: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_hostile_text_survives(demo: Path, tmp_path: Path) -> None:
+def test_hostile_text_survives_on_another_engine_and_zero_stage(demo: Path, tmp_path: Path) -> None:
     lines = [json.dumps({"text": text}).encode() for text in ["A sound document.", *HOSTILE]]
     lines += [b"{broken", b'{"text": 7}', b'{"text": "\xff\xfe"}', b'{"text": "half \\ud83d"}', b'{"text": null}']
     (tmp_path / "hostile.jsonl").write_bytes(b"\n".join(lines))
     data = {"train": [str(tmp_path / "hostile.jsonl")], "window_tokens": 512}
-    job = write_job(tmp_path, demo, sources=[str(demo / "models" / "python")], data=data)
-    result = pta_ray("fuse", job)
-    assert result.returncode == 0, result.stderr
-    metrics = json.loads((tmp_path / "fused" / "metrics.json").read_text())
-    assert len(metrics["set_aside"]) == 2
-    assert metrics["stages"]["train"]["rows"] > 100
-
-
-@pytest.mark.slow
-def test_another_zero_stage_and_engine(demo: Path, tmp_path: Path) -> None:
     sources = [{"model": str(demo / "models" / "python"), "engine": "transformers", "replicas": 2}]
-    job = write_job(tmp_path, demo, sources=sources, training={**SETTINGS, "zero_stage": 3, "workers": 2})
-    result = pta_ray("fuse", job)
+    training = {**SETTINGS, "zero_stage": 3, "workers": 2}
+    result = pta_ray("fuse", write_job(tmp_path, demo, sources=sources, data=data, training=training))
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "fused" / "metrics.json").read_text())
-    assert metrics["bits_per_byte"]["fused"]["python"] < metrics["bits_per_byte"]["target"]["python"]
     stages = metrics["stages"]
-    assert 0 < stages["train"]["rows"] == metrics["training"]["num_windows"] < stages["align"]["rows"]
+    assert len(metrics["set_aside"]) == 2
+    assert 100 < stages["train"]["rows"] == metrics["training"]["num_windows"] == stages["align"]["rows"]
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.test_fuse import pta_ray, write_job
+from tests.end_to_end.test_fuse import pta_ray, soon_started, write_job
 from tests.unit.inspection.test_page import data_of
 
 TEXT = "def tokenize(text):\n    return text.split()\n"
@@ -12,9 +12,7 @@ TEXT = "def tokenize(text):\n    return text.split()\n"
 
 def job(folder: Path, demo: Path, **changes: object) -> Path:
     """A job with fast engines, whose text is gone."""
-    models = [{"model": str(demo / "models" / name), "engine": "transformers"} for name in ("python", "translations")]
-    target = {"model": str(demo / "models" / "target"), "engine": "transformers"}
-    path = write_job(folder, demo, target=target, sources=models, **changes)
+    path = write_job(folder, demo, **soon_started(demo, "python", "translations"), **changes)
     (folder / "text" / "python.jsonl").unlink()
     return path
 

@@ -14,7 +14,7 @@ import yaml
 
 from pta_ray.errors import JobError
 from pta_ray.training.checkpoints import CheckpointStore
-from tests.end_to_end.test_fuse import SETTINGS, pta_ray, write_job
+from tests.end_to_end.test_fuse import SETTINGS, pta_ray, soon_started, write_job
 
 SECONDS = 500
 
@@ -23,11 +23,7 @@ def make_cache(folder: Path, demo: Path, held_out: bool = False, **alignment: ob
     """Fused rows of three epochs over a little of the demo's text, from engines that start soon; without held-out text,
     runs end sooner."""
     folder.mkdir(parents=True, exist_ok=True)
-    target, *sources = [
-        {"model": str(demo / "models" / name), "engine": "transformers"}
-        for name in ("target", "python", "translations")
-    ]
-    job = write_job(folder, demo, target=target, sources=sources, alignment=alignment)
+    job = write_job(folder, demo, **soon_started(demo, "python", "translations"), alignment=alignment)
     content = yaml.safe_load(job.read_text())
     content["data"]["epochs"] = 3
     if not held_out:
