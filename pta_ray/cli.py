@@ -1,6 +1,9 @@
 """The command line. Nothing heavy is imported before a job has proved sound."""
 
 import sys
+import traceback
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +12,7 @@ import yaml
 from rich.console import Console
 
 from pta_ray.config import Job, expand
-from pta_ray.errors import JobError, StreamError
+from pta_ray.errors import JobError, StreamError, one_line
 from pta_ray.job_file import load_job
 from pta_ray.placement import Placement, place
 
@@ -25,12 +28,32 @@ Address = Annotated[
     typer.Option(envvar="RAY_ADDRESS", help="Join this Ray cluster; without it Ray is started on this machine."),
 ]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@dataclass
+class Failing:
+    """How the failure of a command is shown."""
+
+    with_traceback: bool = False
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"pta-ray {version('pta-ray')}")
+        raise typer.Exit
 
 
 @app.callback()
-def root() -> None:
+def root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Fuse several language models with different tokenizers into one, as one elastic stream on Ray."""
+    context.ensure_object(Failing).with_traceback = debug
 
 
 @app.command()
@@ -186,6 +209,32 @@ def inspect(
         Console().print(f"{output} ({output.stat().st_size / 1e6:.1f} MB)", highlight=False, markup=False)
 
 
+@app.command()
+def doctor(
+    job_file: Annotated[
+        Path | None, typer.Argument(metavar="JOB.yaml", help="Also look at all that this job needs.")
+    ] = None,
+    overrides: Overrides = None,
+    address: Annotated[str | None, typer.Option(envvar="RAY_ADDRESS", help="Also ask this Ray cluster.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look whether this machine, or the cluster at an address, can run a job, and say what mends what is wrong.
+
+    Exit code 0 if all is well or there are only warnings, 2 if there is an error.
+    """
+    from pta_ray.doctor.examine import examine
+    from pta_ray.doctor.finding import Severity, worst
+    from pta_ray.doctor.show import findings_json, findings_table
+
+    findings = list(examine(job_file, overrides or [], address))
+    if as_json:
+        print(findings_json(findings))
+    else:
+        Console().print(findings_table(findings))
+    if worst(findings) is Severity.ERROR:
+        raise typer.Exit(2)
+
+
 def _print_plan(job: Job, placement: Placement) -> None:
     from pta_ray.reports.tables import placement_table
 
@@ -196,14 +245,21 @@ def _print_plan(job: Job, placement: Placement) -> None:
 
 def main() -> None:
     """The entry point: a problem that a user can mend is one line and exit code 2, a failed run exit code 1."""
+    failing = Failing()
     try:
-        app()
-    except JobError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        app(obj=failing)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except StreamError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (JobError, StreamError) as error:
+        _report(error, str(error), failing)
+        sys.exit(2 if isinstance(error, JobError) else 1)
+    except Exception as error:  # of no kind of ours
+        _report(error, f"{one_line(error)} (pta-ray --debug ... shows where)", failing)
         sys.exit(1)
+
+
+def _report(error: Exception, line: str, failing: Failing) -> None:
+    if failing.with_traceback:
+        traceback.print_exception(error)
+    print(f"error: {line}", file=sys.stderr)

@@ -1,7 +1,9 @@
 """What can be told of a job before anything is loaded: is everything there that it names?"""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pta_ray.cache import Cache, check_settings, open_cache
@@ -18,6 +20,33 @@ _PLOTS = (".svg", ".png", ".pdf")
 _DISTRIBUTION = {"vllm": "pip install 'pta-ray[cuda]' (or [cpu])", "transformers": "pip install transformers"}
 
 
+@dataclass(frozen=True)
+class Check:
+    """One thing that a job needs."""
+
+    field: str
+    """Of the job file, that names it."""
+    run: Callable[[], object]
+    """Raises `JobError` if it is not there."""
+
+
+def fuse_checks(job: Job, simulated: bool) -> Iterator[Check]:
+    """All that a job needs in order to run, each by itself.
+
+    Args:
+        simulated: whether the target may learn from what simulated models say.
+    """
+    yield Check("output", partial(_check_output, "output", job.output, "--set output=DIR"))
+    if not simulated:
+        yield from _real_checks(job.models)
+    yield from _training_checks(job)
+    yield from _stream_checks(job)
+    if job.target.engine == "simulated":  # then nothing has asked for what is trained
+        yield Check("target.model", partial(check_model, "target.model", job.target.model, needs_weights=True))
+    if job.data.cache:
+        yield Check("data.cache", partial(check_growing_cache, job))
+
+
 def check_fuse(job: Job, simulated: bool) -> None:
     """Refuses a job that cannot run.
 
@@ -28,20 +57,13 @@ def check_fuse(job: Job, simulated: bool) -> None:
         JobError: the output is taken, or a model, an engine, a text or what the training needs is missing, or a model
             is simulated; names the field.
     """
-    _check_output("output", job.output, "--set output=DIR")
-    if not simulated:
-        _check_real(job.models)
-    _check_training(job)
-    _check_stream(job)
-    check_model("target.model", job.target.model, needs_weights=True)
-    if job.data.cache:
-        check_growing_cache(job)
+    _run(fuse_checks(job, simulated))
 
 
 def check_align(job: Job, output: str) -> None:
     """Refuses a job that cannot run, or whose cache cannot be put where it shall be. Raises as `check_fuse`."""
     _check_output("--output", output, "--output DIR")
-    _check_stream(job)
+    _run(_stream_checks(job))
 
 
 def check_from_cache(job: Job, directory: str, simulated: bool) -> Cache:
@@ -51,14 +73,14 @@ def check_from_cache(job: Job, directory: str, simulated: bool) -> Cache:
     cache = open_cache(directory)
     check_settings(cache, job)
     if not simulated:
-        _check_real([job.target])
+        _run(_real_checks([job.target]))
         if names := simulated_models(cache.description.job, None):
             problem = f"{directory} holds what simulated models said ({', '.join(names)})"
             raise JobError("--from-cache", f"{problem}; align anew, or train from it nevertheless with --simulated")
-    _check_training(job)
+    _run(_training_checks(job))
     _check_model("target", job.target)
     check_model("target.model", job.target.model, needs_weights=True)
-    _check_text("held_out", job.data.held_out)
+    _run(_text_checks("held_out", job.data.held_out))
     return cache
 
 
@@ -110,15 +132,6 @@ def simulated_models(job: Job, cache: Cache | None) -> list[str]:
     return list(dict.fromkeys(model.name for model in scoring if model.engine == "simulated"))
 
 
-def _check_real(models: Sequence[ServedModel]) -> None:
-    """Refuses simulated models, of the target and the sources that follow it."""
-    for i, model in enumerate(models):
-        if model.engine == "simulated":
-            field = "target.engine" if i == 0 else f"sources.{i - 1}.engine"
-            problem = "is simulated: the target would learn from distributions that are made up"
-            raise JobError(field, f"{problem}; choose another engine, or fuse nevertheless with --simulated")
-
-
 def check_inspect(job: Job, source: str | None, output: Path) -> None:
     """Refuses a job whose target, or whose source of this name (all by default), is not there; the text of the job need
     not be. And a page that cannot be written. Raises as `check_fuse`."""
@@ -130,42 +143,73 @@ def check_inspect(job: Job, source: str | None, output: Path) -> None:
     if job.fusion.choice != "min_ce":
         problem = f"is {job.fusion.choice}, and who wins is shown for min_ce only"
         raise JobError("fusion.choice", f"{problem}; choose that with --set fusion.choice=min_ce")
-    _check_models(job, source)
+    _run(_model_checks(job, source))
 
 
-def _check_models(job: Job, only: str | None) -> None:
-    _check_model("target", job.target)
+def _run(checks: Iterable[Check]) -> None:
+    """The first that fails refuses the job."""
+    for check in checks:
+        check.run()
+
+
+def _real_checks(models: Sequence[ServedModel]) -> Iterator[Check]:
+    """Of the target and the sources that follow it, or of the target alone: none is simulated."""
+    for i, model in enumerate(models):
+        field = "target.engine" if i == 0 else f"sources.{i - 1}.engine"
+        yield Check(field, partial(_check_real, field, model))
+
+
+def _training_checks(job: Job) -> Iterator[Check]:
+    training = job.training
+    if training.validation:
+        yield Check("training.validation", partial(_check_held_out, job))
+    if training.lora:
+        yield Check("training.lora", partial(_check_package, "training.lora", "peft", "'pta-ray[lora]'"))
+    for tracker in training.trackers:
+        if tracker != "tensorboard":  # its files need no more than Ray
+            yield Check("training.trackers", partial(_check_package, "training.trackers", tracker, tracker))
+
+
+def _stream_checks(job: Job) -> Iterator[Check]:
+    yield from _model_checks(job, None)
+    yield from _text_checks("train", job.data.train)
+    yield from _text_checks("held_out", job.data.held_out)
+
+
+def _model_checks(job: Job, only: str | None) -> Iterator[Check]:
+    """Of the target and the source of this name, or all of them."""
+    yield Check("target.model", partial(_check_model, "target", job.target))
     for i, model in enumerate(job.sources):
         if only in (None, model.name):
-            _check_model(f"sources.{i}", model)
+            yield Check(f"sources.{i}.model", partial(_check_model, f"sources.{i}", model))
 
 
-def _check_stream(job: Job) -> None:
-    _check_models(job, None)
-    _check_text("train", job.data.train)
-    _check_text("held_out", job.data.held_out)
+def _text_checks(section: str, sources: list[TextSource]) -> Iterator[Check]:
+    for i, source in enumerate(sources):
+        field = f"data.{section}.{i}"
+        yield Check(field, partial(find_pieces, field, source))
+
+
+def _check_real(field: str, model: ServedModel) -> None:
+    if model.engine == "simulated":
+        problem = "is simulated: the target would learn from distributions that are made up"
+        raise JobError(field, f"{problem}; choose another engine, or fuse nevertheless with --simulated")
+
+
+def _check_held_out(job: Job) -> None:
+    if not job.data.held_out:
+        raise JobError("training.validation", "measures bits per byte on data.held_out, which is empty; name some text")
+
+
+def _check_package(field: str, package: str, distribution: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise JobError(field, f"{package} is not installed; pip install {distribution}")
 
 
 def _check_model(field: str, model: ServedModel) -> None:
     check_model(f"{field}.model", model.model, needs_weights=model.engine != "simulated")
     if model.engine != "simulated" and importlib.util.find_spec(model.engine) is None:
-        raise JobError(f"{field}.engine", f"{model.engine} is not installed: {_DISTRIBUTION[model.engine]}")
-
-
-def _check_training(job: Job) -> None:
-    training = job.training
-    if training.validation and not job.data.held_out:
-        raise JobError("training.validation", "measures bits per byte on data.held_out, which is empty: name some text")
-    if training.lora and importlib.util.find_spec("peft") is None:
-        raise JobError("training.lora", "peft is not installed: pip install 'pta-ray[lora]'")
-    for tracker in {"wandb", "mlflow"}.intersection(training.trackers):  # TensorBoard's files need no more than Ray
-        if importlib.util.find_spec(tracker) is None:
-            raise JobError("training.trackers", f"{tracker} is not installed: pip install {tracker}")
-
-
-def _check_text(section: str, sources: list[TextSource]) -> None:
-    for i, source in enumerate(sources):
-        find_pieces(f"data.{section}.{i}", source)
+        raise JobError(f"{field}.engine", f"{model.engine} is not installed; {_DISTRIBUTION[model.engine]}")
 
 
 def _check_output(field: str, output: str, another: str) -> None:

@@ -56,7 +56,7 @@ def ray_session(address: str | None, local_cpus: float) -> Iterator[list[dict[st
 
 def _join(address: str) -> None:
     try:
-        _check_reachable(address)
+        check_reachable(address)
         ray.init(address=address, runtime_env={"env_vars": _WORKER_ENVIRONMENT}, **_OPTIONS)
     except (OSError, ValueError, RuntimeError) as error:
         raise JobError("--address", f"cannot join a Ray cluster at {address} ({first_line(error)})") from None
@@ -78,8 +78,12 @@ def _start(cpus: float) -> None:
                 raise StreamError(f"Ray did not start on this machine: {first_line(error)}") from None
 
 
-def _check_reachable(address: str) -> None:
-    """Ray itself goes on trying for many minutes."""
+def check_reachable(address: str) -> None:
+    """Ends at once where Ray itself would go on trying for many minutes.
+
+    Raises:
+        OSError: nobody listens at `HOST:PORT`.
+    """
     host, separator, port = address.rpartition(":")
     if separator and port.isdigit() and "://" not in host:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
