@@ -37,13 +37,13 @@ def ask_cluster(address: str) -> Cluster:
     Raises:
         JobError: nobody answers there, or not without a token; names the mend.
     """
+    import ray
     from ray._common.usage.usage_lib import get_cluster_metadata
     from ray._private import services
     from ray._private.authentication.authentication_token_setup import (
         ensure_token_if_auth_enabled,
         maybe_enable_token_auth_if_token_available,
     )
-    from ray._raylet import GcsClient
     from ray.core.generated.gcs_pb2 import GcsNodeInfo
     from ray.exceptions import AuthenticationError
 
@@ -59,7 +59,7 @@ def ask_cluster(address: str) -> Cluster:
             # Without a token Ray's compiled parts would end this process: look for it as ray.init does.
             maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
             ensure_token_if_auth_enabled(create_token_if_missing=False)
-            client = GcsClient(address=services.canonicalize_bootstrap_address_or_die(address))
+            client = ray._raylet.GcsClient(address=services.canonicalize_bootstrap_address_or_die(address))
             versions = get_cluster_metadata(client)
             alive = [node for node in client.get_all_node_info().values() if node.state == GcsNodeInfo.ALIVE]
     except AuthenticationError:

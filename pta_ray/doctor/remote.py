@@ -25,17 +25,18 @@ def check_remote(field: str, model: str) -> None:
     if "config.json" not in files:
         raise JobError(field, f"{model} holds no config.json; name the checkpoint itself")
     if not any(file.endswith(".safetensors") for file in files):
-        mend = "convert its weights (transformers: save_pretrained) and name the directory, or another revision's copy"
+        mend = "convert its weights (transformers: save_pretrained) and name that directory"
         raise JobError(field, f"{model} holds no weights in safetensors, the only ones that are loaded; {mend}")
 
 
 def _files_on_hub(field: str, repository: str) -> set[str]:
-    from huggingface_hub import HfApi, auth_check, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        found = HfApi().model_info(repository, timeout=_SECONDS).siblings or []
-        auth_check(repository)
+        hub = HfApi()
+        found = hub.model_info(repository, timeout=_SECONDS).siblings or []
+        hub.auth_check(repository)
         return {file.rfilename for file in found}
     except GatedRepoError:
         mend = f"ask for access at https://huggingface.co/{repository}, then hf auth login, or set HF_TOKEN"

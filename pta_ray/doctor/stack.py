@@ -30,7 +30,9 @@ def find_stack(has_gpus: bool) -> Iterator[Finding]:
     Args:
         has_gpus: whether this machine has any.
     """
-    installed = {canonicalize_name(found.name): found.version for found in importlib.metadata.distributions()}
+    installed: dict[str, str] = {
+        canonicalize_name(found.name): found.version for found in importlib.metadata.distributions()
+    }
     python = SpecifierSet(importlib.metadata.metadata(_DISTRIBUTION)["Requires-Python"])
     requirements = [Requirement(line) for line in importlib.metadata.requires(_DISTRIBUTION) or []]
     yield check_python(python, platform.python_version())

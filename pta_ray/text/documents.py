@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from pta_ray.config import TextSource
-from pta_ray.errors import JobError
+from pta_ray.errors import JobError, first_line
 
 _COMPRESSED = {".gz", ".bz2", ".zst", ".lz4", ".br"}
 _COMPRESSION_RATIO = 4  # only for the display and the learning-rate schedule: text shrinks about that much
@@ -110,8 +110,10 @@ def _list_files(field: str, source: TextSource) -> tuple[fs.FileSystem, list[fs.
         if info.type == fs.FileType.NotFound:
             raise JobError(f"{field}.path", f"there is no file or directory at {source.path}")
         found = [info] if info.is_file else system.get_file_info(fs.FileSelector(path, recursive=True))
-    except (OSError, ValueError) as error:
-        raise JobError(f"{field}.path", f"cannot read {source.path} ({error})") from None
+    except JobError:
+        raise
+    except Exception as error:  # the hub's file system raises those of its transport
+        raise JobError(f"{field}.path", f"cannot read {source.path} ({first_line(error)})") from None
     files = [f for f in sorted(found, key=lambda f: str(f.path)) if f.is_file and f.size and f.base_name[0] not in "._"]
     if not files:
         raise JobError(f"{field}.path", f"{source.path} holds no text: it is empty")

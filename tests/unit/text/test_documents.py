@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import constants
 
 from pta_ray.config import TextSource
 from pta_ray.errors import JobError
@@ -94,3 +95,9 @@ def test_a_missing_parquet_column_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"body": ["x"]}), tmp_path / "a.parquet")
     with pytest.raises(JobError, match="there are: body"):
         find_pieces("data", TextSource(path=str(tmp_path / "a.parquet")))
+
+
+def test_a_hub_that_does_not_answer_is_named_and_not_its_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(JobError, match=r"^data\.train\.0\.path: cannot read hf://datasets/org/text \("):
+        find_pieces("data.train.0", TextSource(path="hf://datasets/org/text"))
