@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 from rich.console import Console
 
 from pta_ray.errors import JobError, StreamError, first_line
@@ -37,7 +38,7 @@ def ray_session(address: str | None, local_cpus: float) -> Iterator[list[dict[st
     Yields the resources of every host.
 
     Raises:
-        JobError: there is no cluster at that address.
+        JobError: there is no cluster at that address, or it wants a token.
         StreamError: Ray does not start on this machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -58,8 +59,17 @@ def _join(address: str) -> None:
     try:
         check_reachable(address)
         ray.init(address=address, runtime_env={"env_vars": _WORKER_ENVIRONMENT}, **_OPTIONS)
+    except AuthenticationError:
+        raise token_wanted(address) from None
     except (OSError, ValueError, RuntimeError) as error:
         raise JobError("--address", f"cannot join a Ray cluster at {address} ({first_line(error)})") from None
+
+
+def token_wanted(address: str) -> JobError:
+    """What to tell those whom a cluster does not let in."""
+    problem = f"the cluster at {address} wants a token, or another one than this"
+    mend = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH (on its head: ray get-auth-token)"
+    return JobError("--address", f"{problem}; {mend}")
 
 
 def _start(cpus: float) -> None:

@@ -13,8 +13,6 @@ from pathlib import Path
 from pta_ray.doctor.finding import Finding, error, ok
 from pta_ray.errors import JobError, first_line
 
-_TOKEN = "export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH (on its head: ray get-auth-token)"
-
 
 @dataclass(frozen=True)
 class Cluster:
@@ -47,7 +45,7 @@ def ask_cluster(address: str) -> Cluster:
     from ray.core.generated.gcs_pb2 import GcsNodeInfo
     from ray.exceptions import AuthenticationError
 
-    from pta_ray.session import check_reachable, noise_to_file
+    from pta_ray.session import check_reachable, noise_to_file, token_wanted
 
     if "://" in address:
         raise JobError(
@@ -63,7 +61,7 @@ def ask_cluster(address: str) -> Cluster:
             versions = get_cluster_metadata(client)
             alive = [node for node in client.get_all_node_info().values() if node.state == GcsNodeInfo.ALIVE]
     except AuthenticationError:
-        raise JobError("--address", f"the cluster at {address} wants a token, or another one; {_TOKEN}") from None
+        raise token_wanted(address) from None
     except (OSError, ValueError, RuntimeError) as problem:
         detail = f"there is no Ray cluster to be reached at {address} ({first_line(problem)})"
         raise JobError(

@@ -10,14 +10,17 @@ from functools import partial
 from pathlib import Path
 
 import psutil
+from safetensors import SafetensorError, safe_open
 
 from pta_ray.config import Job
 from pta_ray.doctor.finding import Finding, error, ok, refused, warning
 from pta_ray.doctor.machine import GB, existing_parent
 from pta_ray.doctor.remote import check_remote, is_remote
-from pta_ray.errors import JobError, one_line
+from pta_ray.errors import JobError, first_line, one_line
 from pta_ray.placement import Resources, check_fit, place
 from pta_ray.preflight import Check, fuse_checks
+from pta_ray.result import checkpoints_directory
+from pta_ray.training.checkpoints import CheckpointStore
 
 _RESULT_BYTES = 4  # of a parameter: float32 on CPUs, half of that on GPUs
 _CHECKPOINT_BYTES = 12  # of a parameter: its weight and two moments of the optimizer, in float32
@@ -32,11 +35,11 @@ def find_job(job: Job, hosts: Sequence[Resources]) -> Iterator[Finding]:
         if is_remote(model.model):
             field = f"{name}.model"
             yield try_check(Check(field, partial(check_remote, field, model.model)))
+    yield check_unfinished(job)
     for field, directory in _written(job):
         yield check_writable(field, Path(directory))
     if Path(job.target.model).is_dir():
-        free = psutil.disk_usage(str(existing_parent(Path(job.output)))).free
-        yield check_disk_for(job, count_parameters(Path(job.target.model)), free)
+        yield _check_disk(job)
     yield check_room(job, hosts)
 
 
@@ -59,6 +62,18 @@ def try_check(check: Check) -> Finding:
     except Exception as unexpected:  # a library's own: the other checks go on
         return error(check.field, one_line(unexpected), f"change {check.field}, or see to what it names")
     return ok(check.field, "as it should be")
+
+
+def check_unfinished(job: Job) -> Finding:
+    """There is no checkpoint of an interrupted run, from which `pta-ray fuse` goes on only if it is asked to."""
+    try:
+        newest = CheckpointStore(checkpoints_directory(job)).newest()
+    except JobError as refusal:
+        return refused(refusal)
+    if newest is None:
+        return ok("checkpoints", "none yet: the training begins at the beginning")
+    detail = f"{checkpoints_directory(job)} holds one at step {newest.step} of a run that did not end"
+    return warning("checkpoints", detail, "go on from it with --resume, or remove the directory")
 
 
 def check_writable(field: str, directory: Path) -> Finding:
@@ -84,6 +99,15 @@ def check_room(job: Job, hosts: Sequence[Resources]) -> Finding:
     return ok("placement", f"all stages together need {placement.cpus:g} CPUs and {placement.gpus:g} GPUs")
 
 
+def _check_disk(job: Job) -> Finding:
+    try:
+        num_parameters = count_parameters(Path(job.target.model))
+    except (OSError, SafetensorError) as problem:
+        detail = f"the weights in {job.target.model} cannot be read ({first_line(problem)})"
+        return error("target.model", detail, "get the files again: they are damaged or not complete")
+    return check_disk_for(job, num_parameters, psutil.disk_usage(str(existing_parent(Path(job.output)))).free)
+
+
 def check_disk_for(job: Job, num_parameters: int, free: float) -> Finding:
     """The disk of the output has room for the result and, if they lie there, the checkpoints.
 
@@ -105,9 +129,11 @@ def check_disk_for(job: Job, num_parameters: int, free: float) -> Finding:
 
 
 def count_parameters(checkpoint: Path) -> int:
-    """Of a model, from the headers of its weights."""
-    from safetensors import safe_open
+    """Of a model, from the headers of its weights.
 
+    Raises:
+        OSError, SafetensorError: a file cannot be read.
+    """
     total = 0
     for path in checkpoint.glob("*.safetensors"):
         with safe_open(path, framework="np") as tensors:

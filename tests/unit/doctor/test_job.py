@@ -9,9 +9,20 @@ from safetensors.numpy import save_file
 
 from pta_ray.config import Job
 from pta_ray.doctor.finding import Finding, Severity
-from pta_ray.doctor.job import check_disk_for, check_room, check_writable, count_parameters, find_job, try_check
+from pta_ray.doctor.job import (
+    check_disk_for,
+    check_room,
+    check_unfinished,
+    check_writable,
+    count_parameters,
+    find_job,
+    try_check,
+)
 from pta_ray.errors import JobError
 from pta_ray.preflight import Check, check_fuse
+from pta_ray.result import checkpoints_directory
+from pta_ray.training.checkpoints import CheckpointStore
+from tests.unit.training.test_checkpoints import write
 
 HOSTS = [{"CPU": 16.0, "GPU": 0.0}]
 
@@ -105,3 +116,21 @@ def test_a_job_that_no_cluster_of_this_size_can_run_is_refused_with_the_numbers(
     found = check_room(job, [{"CPU": 64.0, "GPU": 2.0}])
     assert found.severity is Severity.ERROR and "the cluster has 2" in found.detail
     assert check_room(job, [{"CPU": 64.0, "GPU": 8.0}]).severity is Severity.OK
+
+
+def test_a_run_that_was_interrupted_is_pointed_at(tmp_path: Path) -> None:
+    job = Job.model_validate(settings(tmp_path))
+    assert check_unfinished(job).severity is Severity.OK
+    write(CheckpointStore(checkpoints_directory(job)), 120)
+    found = check_unfinished(job)
+    assert found.severity is Severity.WARNING
+    assert "step 120" in found.detail and "--resume" in found.mend
+    (Path(checkpoints_directory(job)) / "step-00000120" / "checkpoint.json").write_text("{")
+    assert check_unfinished(job).severity is Severity.ERROR
+
+
+def test_weights_that_are_cut_are_found(tmp_path: Path) -> None:
+    job = Job.model_validate(settings(tmp_path))
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"")
+    [found] = errors(job)
+    assert found.what == "target.model" and "cannot be read" in found.detail
