@@ -54,8 +54,9 @@ def ask_cluster(address: str) -> Cluster:
     try:
         check_reachable(address)
         with noise_to_file(Path(os.devnull)):  # Ray's compiled parts write there what they raise as well
-            # Without a token Ray's compiled parts would end this process: look for it as ray.init does.
-            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+            # As ray.init does; without a token Ray's compiled parts would end this process.
+            if address == "auto":
+                maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
             ensure_token_if_auth_enabled(create_token_if_missing=False)
             client = ray._raylet.GcsClient(address=services.canonicalize_bootstrap_address_or_die(address))
             versions = get_cluster_metadata(client)

@@ -46,7 +46,7 @@ def error(what: str, detail: str, mend: str) -> Finding:
 def refused(refusal: JobError) -> Finding:
     """What `pta-ray fuse` would end with; most refusals name the mend behind a semicolon."""
     detail, _, mend = refusal.problem.partition("; ")
-    return error(refusal.field, detail, mend or f"change {refusal.field}")
+    return error(refusal.field, detail, mend or f"see to what {refusal.field} names, or change it")
 
 
 def worst(findings: Iterable[Finding]) -> Severity:

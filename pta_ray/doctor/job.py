@@ -13,7 +13,7 @@ import psutil
 from safetensors import SafetensorError, safe_open
 
 from pta_ray.config import Job
-from pta_ray.doctor.finding import Finding, error, ok, refused, warning
+from pta_ray.doctor.finding import Finding, Severity, error, ok, refused, warning
 from pta_ray.doctor.machine import GB, existing_parent
 from pta_ray.doctor.remote import check_remote, is_remote
 from pta_ray.errors import JobError, first_line, one_line
@@ -28,13 +28,15 @@ _CHECKPOINT_BYTES = 12  # of a parameter: its weight and two moments of the opti
 
 def find_job(job: Job, hosts: Sequence[Resources]) -> Iterator[Finding]:
     """Of a job that is to run on these hosts."""
-    for check in fuse_checks(job, simulated=False):
-        yield try_check(check)
     names = ["target", *(f"sources.{i}" for i in range(len(job.sources)))]
-    for name, model in zip(names, job.models, strict=True):
-        if is_remote(model.model):
-            field = f"{name}.model"
-            yield try_check(Check(field, partial(check_remote, field, model.model)))
+    models = {f"{name}.model": model.model for name, model in zip(names, job.models, strict=True)}
+    remote = {field: model for field, model in models.items() if is_remote(model)}
+    for check in fuse_checks(job, simulated=False):
+        found = try_check(check)
+        if found.severity is not Severity.OK or check.field not in remote:
+            yield found
+    for field, model in remote.items():
+        yield try_check(Check(field, partial(check_remote, field, model)))
     yield check_unfinished(job)
     for field, directory in _written(job):
         yield check_writable(field, Path(directory))
@@ -60,7 +62,7 @@ def try_check(check: Check) -> Finding:
     except JobError as refusal:
         return refused(refusal)
     except Exception as unexpected:  # a library's own: the other checks go on
-        return error(check.field, one_line(unexpected), f"change {check.field}, or see to what it names")
+        return error(check.field, one_line(unexpected), f"see to what {check.field} names, or change it")
     return ok(check.field, "as it should be")
 
 

@@ -15,8 +15,9 @@ _STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.ERROR: "bo
 def findings_table(findings: Sequence[Finding]) -> Table:
     """A row each, with the mend beneath what is wrong."""
     counts = {severity: sum(finding.severity is severity for finding in findings) for severity in Severity}
-    caption = ", ".join(f"{count} {severity}" for severity, count in counts.items() if count)
-    table = Table(caption=caption, caption_justify="left", show_lines=False)
+    plurals = {Severity.OK: "ok", Severity.WARNING: "warnings", Severity.ERROR: "errors"}
+    caption = ", ".join(f"{count} {s if count == 1 else plurals[s]}" for s, count in counts.items() if count)
+    table = Table(caption=caption, caption_justify="left")
     table.add_column("")
     table.add_column("what", overflow="fold")
     table.add_column("found, and what mends it", overflow="fold")

@@ -57,14 +57,15 @@ print(started.address_info["gcs_address"], flush=True)
 input()
 """
 ASK = "import sys; from pta_ray.doctor.cluster import ask_cluster; print(ask_cluster(sys.argv[1]))"
+JOIN = "import sys; from pta_ray.session import ray_session; ray_session(sys.argv[1], 1).__enter__()"
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 32}
 
 
-def ask(address: str, variables: dict[str, str], home: str) -> subprocess.CompletedProcess[str]:
+def ask(address: str, variables: dict[str, str], home: str, how: str = ASK) -> subprocess.CompletedProcess[str]:
     """In a process of its own: Ray reads its token once."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.run(
-        [sys.executable, "-c", ASK, address],
+        [sys.executable, "-c", how, address],
         env={**kept, "HOME": home, **variables}, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
@@ -88,8 +89,10 @@ def test_a_cluster_tells_those_with_its_token_what_it_is_and_sends_the_others_fo
     home = str(tmp_path_factory.mktemp("home"))  # where no token lies
     let_in = ask(guarded, TOKEN, home)
     assert f"ray='{version('ray')}'" in let_in.stdout and "'CPU': 1.0" in let_in.stdout, let_in.stderr
-    for variables in ({}, {"RAY_AUTH_MODE": "token"}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 32}):
-        sent_away = ask(guarded, variables, home)
+    none, wrong = {"RAY_AUTH_MODE": "token"}, {**TOKEN, "RAY_AUTH_TOKEN": "b" * 32}
+    unused = {"RAY_AUTH_TOKEN": TOKEN["RAY_AUTH_TOKEN"]}  # Ray sends it in that mode only
+    for variables, how in (({}, ASK), (none, ASK), (wrong, ASK), (unused, ASK), (none, JOIN)):
+        sent_away = ask(guarded, variables, home, how)
         last = sent_away.stderr.strip().splitlines()[-1]
         assert "JobError: --address: " in last and "wants a token" in last and "RAY_AUTH_TOKEN" in last
         assert "a" * 32 not in sent_away.stderr and "b" * 32 not in sent_away.stderr

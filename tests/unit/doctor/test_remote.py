@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
+from pta_ray.config import Job
+from pta_ray.doctor.finding import Severity
+from pta_ray.doctor.job import find_job
 from pta_ray.doctor.remote import check_remote, is_remote
 from pta_ray.errors import JobError
+from tests.unit.doctor.test_job import HOSTS, settings
 
 FILES = {
     "org/sound": ["config.json", "model.safetensors"],
@@ -74,6 +78,20 @@ def test_a_model_on_the_hub_can_be_had(model: str) -> None:
 def test_what_the_hub_refuses_is_said_with_the_mend(model: str, problem: str, mend: str) -> None:
     with pytest.raises(JobError, match=rf"^sources\.0\.model: .*{problem}.*; .*{mend}"):
         check_remote("sources.0.model", model)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_model_on_the_hub_is_found_once_in_a_job(tmp_path: Path) -> None:
+    raw = settings(tmp_path)
+    raw["sources"] = [
+        {"model": "org/sound", "engine": "transformers"},
+        {"model": "org/gated", "engine": "transformers"},
+    ]
+    found = [f for f in find_job(Job.model_validate(raw), HOSTS) if f.what.startswith("sources") and "model" in f.what]
+    assert [(f.what, f.severity) for f in found] == [
+        ("sources.0.model", Severity.OK),
+        ("sources.1.model", Severity.ERROR),
+    ]
 
 
 def test_a_hub_that_does_not_answer_is_told_from_a_model_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
