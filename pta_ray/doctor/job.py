@@ -27,7 +27,7 @@ _CHECKPOINT_BYTES = 12  # of a parameter: its weight and two moments of the opti
 
 
 def find_job(job: Job, hosts: Sequence[Resources]) -> Iterator[Finding]:
-    """Of a job that is to run on these hosts."""
+    """Of a job that is to run on these hosts, if any are known."""
     names = ["target", *(f"sources.{i}" for i in range(len(job.sources)))]
     models = {f"{name}.model": model.model for name, model in zip(names, job.models, strict=True)}
     remote = {field: model for field, model in models.items() if is_remote(model)}
@@ -39,20 +39,21 @@ def find_job(job: Job, hosts: Sequence[Resources]) -> Iterator[Finding]:
         yield try_check(Check(field, partial(check_remote, field, model)))
     yield check_unfinished(job)
     for field, directory in _written(job):
-        yield check_writable(field, Path(directory))
+        if "://" not in directory:
+            yield check_writable(field, Path(directory))
     if Path(job.target.model).is_dir():
         yield _check_disk(job)
-    yield check_room(job, hosts)
+    if hosts:
+        yield check_room(job, hosts)
 
 
 def _written(job: Job) -> Iterator[tuple[str, str]]:
-    """Local directories that a run writes to."""
+    """Where a run writes to."""
     yield "output", job.output
     if job.data.cache:
         yield "data.cache", job.data.cache
-    checkpoints = job.training.checkpoints.directory
-    if checkpoints and "://" not in checkpoints:
-        yield "training.checkpoints.directory", checkpoints
+    if job.training.checkpoints.directory:
+        yield "training.checkpoints.directory", job.training.checkpoints.directory
 
 
 def try_check(check: Check) -> Finding:

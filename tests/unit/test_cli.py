@@ -78,6 +78,7 @@ def test_the_doctor_exits_by_the_worst_finding_and_tells_programs_all_of_them(
 def test_the_doctor_goes_on_where_the_job_file_is_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     (tmp_path / "job.yaml").write_text("target: [")
     assert run(monkeypatch, "doctor", str(tmp_path / "job.yaml")) == 2
     shown = capsys.readouterr().out
