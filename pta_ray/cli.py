@@ -235,6 +235,45 @@ def doctor(
         raise typer.Exit(2)
 
 
+@app.command()
+def submit(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="http://HOST:8265", help="The dashboard of a Ray cluster that is there already."),
+    ] = None,
+    kubernetes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Or, on Kubernetes, a cluster for it alone: an overlay of cluster/kuberay (extra: k8s)."
+        ),
+    ] = None,
+    render: Annotated[
+        bool, typer.Option("--render", help="Print what would be applied to Kubernetes; ask no cluster.")
+    ] = False,
+) -> None:
+    """Fuse on a cluster: start it there, follow its log from here, and end as it ends.
+
+    The run goes on if this ends; the same command then follows it again. One that failed goes on from its newest
+    checkpoint.
+    """
+    from pta_ray.preflight import check_submit
+    from pta_ray.submission.job import prepare
+
+    submission = prepare(job_file, overrides or [])
+    check_submit(address, kubernetes, render)
+    if render and kubernetes:
+        from pta_ray.submission.rendering import name_run, read_manifests
+
+        shared, job, config_map = name_run(read_manifests(kubernetes), submission, submission.name)
+        sys.stdout.write(yaml.safe_dump_all([*shared, config_map, job], sort_keys=False))
+        return
+    from pta_ray.submission.start import run_on_kubernetes, run_on_ray
+
+    raise typer.Exit(run_on_kubernetes(submission, kubernetes) if kubernetes else run_on_ray(submission, str(address)))
+
+
 def _print_plan(job: Job, placement: Placement) -> None:
     from pta_ray.reports.tables import placement_table
 

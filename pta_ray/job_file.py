@@ -17,6 +17,12 @@ def load_job(path: Path, overrides: list[str]) -> Job:
 
     Raises `JobError` with the field and the mend for everything that is wrong with it.
     """
+    return checked(read_job(path, overrides))
+
+
+def read_job(path: Path, overrides: list[str]) -> dict[str, Any]:
+    """A job as it is written: keys are not checked, paths are those of the machine that will run it. Raises as
+    `load_job`."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
@@ -28,6 +34,11 @@ def load_job(path: Path, overrides: list[str]) -> Job:
     for override in overrides:
         _apply(raw, override)
     raw.setdefault("output", f"runs/{path.stem}")
+    return raw
+
+
+def checked(raw: dict[str, Any]) -> Job:
+    """A job whose keys and values are sound. Raises as `load_job`."""
     try:
         return Job.model_validate(raw)
     except ValidationError as error:

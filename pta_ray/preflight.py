@@ -125,6 +125,16 @@ def check_plot(path: Path, has_text: bool) -> None:
         raise JobError("--plot", f"{path} ends in none of {', '.join(_PLOTS)}")
 
 
+def check_submit(address: str | None, kubernetes: Path | None, render: bool) -> None:
+    """Refuses a submission to nowhere, or to two places. Raises as `check_evaluation`."""
+    if (address is None) == (kubernetes is None):
+        raise JobError("submit", "say where to, with one of --address http://HOST:8265 and --kubernetes DIR")
+    if render and not kubernetes:
+        raise JobError("--render", "shows what would be applied with --kubernetes DIR")
+    if kubernetes and not render and importlib.util.find_spec("kubernetes") is None:
+        raise JobError("--kubernetes", "its client is not installed: pip install 'pta-ray[k8s]'")
+
+
 def simulated_models(job: Job, cache: Cache | None) -> list[str]:
     """Names of the models that make up what they say: of those that score for a job, or did for the cache that it is
     trained from."""

@@ -1,0 +1,1 @@
+"""Runs a job on a cluster and follows it from here."""
