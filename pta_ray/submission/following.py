@@ -11,7 +11,7 @@ Write = Callable[[str], None]
 Answer = TypeVar("Answer")
 
 
-class ConnectionLost(Exception):
+class ConnectionLostError(Exception):
     """The cluster does not answer, or not sensibly; the run itself may go on."""
 
 
@@ -23,11 +23,11 @@ class RemoteRun(Protocol):
     """For a shell."""
 
     def exit_code(self) -> int | None:
-        """Of `pta-ray fuse` there, once the run has ended. Raises `ConnectionLost`."""
+        """Of `pta-ray fuse` there, once the run has ended. Raises `ConnectionLostError`."""
 
     def copy_log(self, write: Write) -> None:
         """Writes what has not been written of its log yet, and what comes, until the log ends or is silent for long.
-        Raises `ConnectionLost`."""
+        Raises `ConnectionLostError`."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Patience:
         while True:
             try:
                 answer = ask()
-            except ConnectionLost as error:
+            except ConnectionLostError as error:
                 self.wait(error, run, say)
             else:
                 self.reached(say)
@@ -59,7 +59,7 @@ class Patience:
             say("connected again")
         self._since = None
 
-    def wait(self, error: ConnectionLost, run: str, say: Write) -> None:
+    def wait(self, error: ConnectionLostError, run: str, say: Write) -> None:
         """Returns when it is time for another try.
 
         Raises:
@@ -97,7 +97,7 @@ def follow(run: RemoteRun, write: Write, say: Write, patience: Patience) -> int:
                 # Asked before the log is read: what the run has written before its end is then in there.
                 exit_code = run.exit_code()
                 run.copy_log(heard)
-            except ConnectionLost as error:
+            except ConnectionLostError as error:
                 patience.wait(error, run.name, say)
                 continue
             patience.reached(say)

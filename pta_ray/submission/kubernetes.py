@@ -16,7 +16,7 @@ from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
 from pta_ray.errors import JobError, StreamError, first_line
-from pta_ray.submission.following import ConnectionLost, Patience, Write
+from pta_ray.submission.following import ConnectionLostError, Patience, Write
 from pta_ray.submission.job import Submission, next_run
 from pta_ray.submission.rendering import Manifest, name_run
 
@@ -76,6 +76,9 @@ class KubernetesRun:
                     self._last_written[pod] = written_at
         except urllib3.exceptions.ReadTimeoutError:
             return  # a silence, or a connection that was cut on the way: the state will tell
+        except ApiException as error:
+            if error.status not in (400, 404):  # the pod is not ready yet, or gone already
+                raise
 
 
 def submit(
@@ -103,7 +106,7 @@ def submit(
 
     try:
         run = next_run(submission.name, has_ended)
-    except ConnectionLost as error:
+    except ConnectionLostError as error:
         raise JobError("--kubernetes", f"no API server answers at {api.configuration.host} ({error})") from None
     patience.insist(partial(start, run), run, say)
     return KubernetesRun(api, namespace, run, say)
@@ -149,16 +152,16 @@ def _apply(dynamic: DynamicClient, manifest: Manifest) -> Any:
 
 
 def _find(api: client.ApiClient, namespace: str, run: str) -> Manifest | None:
-    try:
-        with _answers():
+    with _answers():
+        try:
             found: Manifest = client.CustomObjectsApi(api).get_namespaced_custom_object(
                 **_RAY_JOBS, namespace=namespace, name=run, _request_timeout=_SECONDS
             )
-            return found
-    except JobError as error:
-        if isinstance(error.__cause__, ApiException) and error.__cause__.status == 404:
-            return None
-        raise
+        except ApiException as error:
+            if error.status == 404:
+                return None
+            raise
+    return found
 
 
 @contextmanager
@@ -172,10 +175,10 @@ def _answers() -> Iterator[None]:
         ) from None
     except ApiException as error:
         if error.status >= 500 or error.status == 429:
-            raise ConnectionLost(f"{error.status} {error.reason}") from None
-        raise JobError("--kubernetes", _refusal(error)) from error
+            raise ConnectionLostError(f"{error.status} {error.reason}") from None
+        raise JobError("--kubernetes", _refusal(error)) from None
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise ConnectionLost(first_line(error)) from None
+        raise ConnectionLostError(first_line(error)) from None
 
 
 def _refusal(error: ApiException) -> str:

@@ -12,7 +12,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from pta_ray.errors import JobError, StreamError, first_line
-from pta_ray.submission.following import ConnectionLost, Patience, Write
+from pta_ray.submission.following import ConnectionLostError, Patience, Write
 from pta_ray.submission.job import Submission, next_run
 
 _ANSWER_SECONDS = 30
@@ -106,7 +106,7 @@ def _start(client: JobSubmissionClient, address: str, run: str, entrypoint: str)
     try:
         with _answers(address):
             client.submit_job(entrypoint=entrypoint, submission_id=run)
-    except ConnectionLost:
+    except ConnectionLostError:
         if _find(client, address, run) is None:
             raise
 
@@ -118,7 +118,7 @@ def _connect(address: str) -> JobSubmissionClient:
     try:
         with _answers(address):
             return _Client(address)
-    except ConnectionLost as error:
+    except ConnectionLostError as error:
         raise JobError("--address", f"no Ray cluster answers at {address} ({error})") from None
 
 
@@ -126,7 +126,7 @@ def _find(client: JobSubmissionClient, address: str, run: str) -> JobDetails | N
     try:
         with _answers(address):
             return client.get_job_info(run)
-    except ConnectionLost as error:
+    except ConnectionLostError as error:
         if "status code 404" in str(error):
             return None
         raise
@@ -142,4 +142,4 @@ def _answers(address: str) -> Iterator[None]:
         mend = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's"
         raise JobError("RAY_AUTH_TOKEN", f"{problem}; {mend}") from None
     except (OSError, RuntimeError, aiohttp.ClientError) as error:
-        raise ConnectionLost(first_line(error)) from None
+        raise ConnectionLostError(first_line(error)) from None

@@ -28,7 +28,7 @@ def read_manifests(directory: Path) -> list[Manifest]:
         raise JobError("--kubernetes", "kustomize makes the manifests: install kubectl, which has it, or kustomize")
     done = subprocess.run([*command, str(directory)], capture_output=True, text=True)
     if done.returncode:
-        raise JobError("--kubernetes", " ".join(done.stderr.split()))
+        raise JobError("--kubernetes", " ".join(done.stderr.rpartition("err=")[2].split()))
     manifests: list[Manifest] = list(yaml.safe_load_all(done.stdout))
     num_jobs = len([manifest for manifest in manifests if manifest["kind"] == "RayJob"])
     if num_jobs != 1:
