@@ -2,11 +2,10 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import urllib3
 from kubernetes import client, config, watch
@@ -19,6 +18,8 @@ from pta_ray.errors import JobError, StreamError, first_line
 from pta_ray.submission.following import ConnectionLostError, Patience, Write
 from pta_ray.submission.job import Submission, next_run
 from pta_ray.submission.rendering import Manifest, name_run
+
+Apply = Callable[[Manifest], None]
 
 _RAY_JOBS = {"group": "ray.io", "version": "v1", "plural": "rayjobs"}
 _ENDS = ("Complete", "Failed", "ValidationFailed")
@@ -100,8 +101,15 @@ def submit(
         return job is not None and job.get("status", {}).get("jobDeploymentStatus") in _ENDS
 
     def start(run: str) -> None:
-        if _find(api, namespace, run) is None:
-            _apply_all(api, *name_run(manifests, submission, run), say=say)
+        shared, job, config_map = name_run(manifests, submission, run)
+        with _applying(api) as apply:
+            if _find(api, namespace, run) is None:
+                _apply_shared(apply, shared, say)
+                apply(config_map)
+                apply(job)
+            # Also where it was there already: the answer to a start may have been lost.
+            if (started := _find(api, namespace, run)) is not None:
+                apply(_owned(config_map, started))
         say(f"{run} is on {api.configuration.host}, in the namespace {namespace}")
 
     try:
@@ -123,32 +131,38 @@ def connect() -> client.ApiClient:
     return client.ApiClient(configuration)
 
 
-def _apply_all(api: client.ApiClient, shared: list[Manifest], job: Manifest, config_map: Manifest, say: Write) -> None:
+@contextmanager
+def _applying(api: client.ApiClient) -> Iterator[Apply]:
+    """What applies a manifest, by server-side apply."""
     with _answers(), tempfile.TemporaryDirectory() as directory:
-        # What the client learns about an API server it would keep for all users otherwise.
-        apply = partial(_apply, DynamicClient(api, cache_file=str(Path(directory) / "resources.json")))
-        for manifest in shared:
-            try:
-                apply(manifest)
-            except ApiException as error:
-                if error.status != 403:
-                    raise
-                say(f"{manifest['kind']} {manifest['metadata']['name']} is not ours to change, and taken as it is")
-        # The job goes last, and then all that was missing is there; it takes its ConfigMap with it when it is deleted.
-        apply(config_map)
-        applied = apply(job)
-        owner = {"apiVersion": job["apiVersion"], "kind": job["kind"], "name": applied.metadata.name}
-        config_map["metadata"]["ownerReferences"] = [{**owner, "uid": applied.metadata.uid}]
-        apply(config_map)
+        # What this client learns about an API server it would leave in a file that all users share.
+        dynamic = DynamicClient(api, cache_file=str(Path(directory) / "resources.json"))
+
+        def apply(manifest: Manifest) -> None:
+            metadata = manifest["metadata"]
+            dynamic.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"]).server_side_apply(
+                body=manifest, name=metadata["name"], namespace=metadata.get("namespace"),
+                field_manager=_MANAGER, _request_timeout=_SECONDS,
+            )  # fmt: skip
+
+        yield apply
 
 
-def _apply(dynamic: DynamicClient, manifest: Manifest) -> Any:
-    resource = dynamic.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
-    metadata = manifest["metadata"]
-    return resource.server_side_apply(
-        body=manifest, name=metadata["name"], namespace=metadata.get("namespace"),
-        field_manager=_MANAGER, _request_timeout=_SECONDS,
-    )  # fmt: skip
+def _apply_shared(apply: Apply, manifests: list[Manifest], say: Write) -> None:
+    for manifest in manifests:
+        try:
+            apply(manifest)
+        except ApiException as error:
+            if error.status != 403:
+                raise
+            say(f"{manifest['kind']} {manifest['metadata']['name']} is not ours to change, and taken as it is")
+
+
+def _owned(manifest: Manifest, owner: Manifest) -> Manifest:
+    """Of an object that is deleted with its owner."""
+    reference = {key: owner[key] for key in ("apiVersion", "kind")}
+    reference |= {key: owner["metadata"][key] for key in ("name", "uid")}
+    return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [reference]}}
 
 
 def _find(api: client.ApiClient, namespace: str, run: str) -> Manifest | None:
@@ -170,9 +184,8 @@ def _answers() -> Iterator[None]:
     try:
         yield
     except ResourceNotFoundError as error:
-        raise JobError(
-            "--kubernetes", f"the cluster lacks a kind of object: {first_line(error)}; KubeRay is needed, 1.7 or newer"
-        ) from None
+        problem = f"the cluster lacks a kind of object ({first_line(error)})"
+        raise JobError("--kubernetes", f"{problem}; KubeRay 1.7 or newer must be installed") from None
     except ApiException as error:
         if error.status >= 500 or error.status == 429:
             raise ConnectionLostError(f"{error.status} {error.reason}") from None

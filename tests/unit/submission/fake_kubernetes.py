@@ -105,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         return [{"metadata": pod, "status": {"phase": "Running"}, "spec": {"containers": []}}]
 
     def _log(self, query: dict[str, list[str]]) -> None:
-        assert query["timestamps"] == query["follow"] == ["True"]
+        assert query["timestamps"] == query["follow"] == ["true"]
         breaks_after = self.server.log_breaks_after.pop(0) if self.server.log_breaks_after else None
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")

@@ -1,4 +1,4 @@
-"""The client of Kubernetes' API against a small server of the tests' own (fake_kubernetes.py), for want of a real one."""
+"""The client of Kubernetes' API against a server of the tests' own (fake_kubernetes.py), for want of a real one."""
 
 import subprocess
 import sys
@@ -128,7 +128,7 @@ def test_what_kubernetes_refuses_is_said_in_its_words(kubernetes: FakeKubernetes
 
 def test_a_cluster_without_kuberay_is_refused_with_the_mend(kubernetes: FakeKubernetes) -> None:
     kubernetes.lacks_kuberay = True
-    with pytest.raises(JobError, match="KubeRay 1.7 or newer must be installed"):
+    with pytest.raises(JobError, match=r"KubeRay 1\.7 or newer must be installed"):
         submit_and_follow(kubernetes)
 
 
@@ -165,7 +165,7 @@ def test_the_command_goes_where_kubectl_would_and_ends_as_the_run_does(
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(kubernetes, tmp_path)))
     command = [sys.executable, "-c", "from pta_ray.cli import main; main()", "submit", str(job_file(tmp_path))]
     command += ["--kubernetes", str(CLUSTER / "kuberay" / "overlays" / "cpu-trial")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (1, "".join(f"{line}\n" for line in LOG))
     assert "the driver has failed" in done.stderr
     assert "not-to-be-written-down" not in done.stderr

@@ -1,0 +1,158 @@
+"""`pta-ray submit` from a host of a real Ray cluster that asks for a token, to a fused checkpoint."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors import safe_open
+
+from pta_ray.job_file import load_job
+from tests.end_to_end.test_fuse import SETTINGS, write_job
+from tests.end_to_end.test_hosts import count_windows, titles
+from tests.end_to_end.training_runs import wait_for_checkpoint
+from tests.fixtures.hosts import HEAD, Hosts, new_hosts
+
+pytestmark = pytest.mark.slow
+
+SECONDS = 1500
+SUBMIT = [sys.executable, "-c", "from pta_ray.cli import main; main()", "submit"]
+NODE = """
+import sys, ray
+ray.init(sys.argv[1], logging_level="ERROR", log_to_driver=False)
+print(next(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == sys.argv[2]))
+"""
+MILESTONES = {
+    "the cluster has accepted the job": " is on http://",
+    "the job has started there": "Running entrypoint",
+    "Ray, tokenizers and text are ready": "fusing ",
+    "the engines are up": "windows (busy)",
+    "the first step is trained": " step ",
+    "the checkpoint is there": "holds the fused checkpoint",
+}
+"""And by what they are known in what `pta-ray submit` prints; the run there prints a line every ten seconds."""
+
+
+@dataclass
+class Transcript:
+    """What a submission has printed, each line with the seconds since it began."""
+
+    lines: list[tuple[float, str]]
+    exit_code: int
+
+    @property
+    def printed(self) -> str:
+        return "".join(line for _, line in self.lines)
+
+    def milestones(self) -> dict[str, float]:
+        """Seconds until each, as far as they were reached."""
+        first = {name: [at for at, line in self.lines if sign in line][:1] for name, sign in MILESTONES.items()}
+        return {name: at for name, found in first.items() for at in found}
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Hosts]:
+    """The one training worker fits on the head only, where the driver is; all else on either of the others."""
+    with new_hosts() as hosts:
+        hosts.start(HEAD, cpus=1, resources={"train": 1}, takes_jobs=True)
+        hosts.start(1, cpus=4)
+        hosts.start(2, cpus=4)
+        yield hosts
+
+
+def write_small_job(folder: Path, demo: Path, **training: object) -> Path:
+    """One source, and engines that start in seconds."""
+    target, source = ({"model": str(demo / "models" / name), "engine": "transformers"} for name in ("target", "python"))
+    training = {**SETTINGS, **training}
+    return write_job(folder, demo, target=target, sources=[source], training=training)
+
+
+def start(hosts: Hosts, job: Path, *environment: str) -> subprocess.Popen[str]:
+    """Submits a job from a host that is not the head, with changes for `env`."""
+    return hosts.popen(1, ["env", *environment, *SUBMIT, job, "--address", hosts.dashboard])
+
+
+def read_to_end(process: subprocess.Popen[str]) -> Transcript:
+    """Prints what a submission prints, as it comes."""
+    assert process.stdout is not None
+    begin, lines = time.monotonic(), []
+    for line in process.stdout:
+        lines.append((time.monotonic() - begin, line))
+        print(f"{lines[-1][0]:6.1f} s | {line}", end="", flush=True)
+    return Transcript(lines, process.wait())
+
+
+def test_from_submission_to_a_fused_checkpoint(hosts: Hosts, demo: Path, tmp_path: Path) -> None:
+    job = write_small_job(tmp_path, demo)
+    transcript = read_to_end(start(hosts, job))
+    times = transcript.milestones()
+    print("".join(f"{at:6.1f} s  {name}\n" for name, at in times.items()))
+    assert transcript.exit_code == 0, transcript.printed
+    assert [*times] == [*MILESTONES] and [*times.values()] == sorted(times.values())
+    with safe_open(tmp_path / "fused" / "model.safetensors", "pt") as weights:
+        assert weights.keys()
+    metrics = json.loads((tmp_path / "fused" / "metrics.json").read_text())
+    assert metrics["training"]["num_windows"] == count_windows(load_job(job, []))
+    assert hosts.token not in transcript.printed
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [["RAY_AUTH_TOKEN=" + 32 * "wrong"], ["-u", "RAY_AUTH_TOKEN", "-u", "RAY_AUTH_MODE"]],
+    ids=["wrong", "missing"],
+)
+def test_a_wrong_or_missing_token_is_refused_in_one_line(
+    hosts: Hosts, demo: Path, tmp_path: Path, environment: list[str]
+) -> None:
+    transcript = read_to_end(start(hosts, write_small_job(tmp_path, demo), *environment))
+    assert transcript.exit_code == 2
+    assert transcript.printed.startswith("error: RAY_AUTH_TOKEN: ") and transcript.printed.count("\n") == 1
+    assert "wrongwrong" not in transcript.printed and hosts.token not in transcript.printed
+
+
+def test_what_the_run_refuses_comes_back_with_its_exit_code(hosts: Hosts, demo: Path, tmp_path: Path) -> None:
+    job = write_small_job(tmp_path, demo)
+    (tmp_path / "text" / "python.jsonl").unlink()
+    transcript = read_to_end(start(hosts, job))
+    assert transcript.exit_code == 2
+    assert "error: data.train.0" in transcript.printed
+
+
+def node_id(hosts: Hosts, host: int) -> str:
+    address = f"10.77.0.{10 + host}"
+    return hosts.run(HEAD, [sys.executable, "-c", NODE, hosts.address, address], timeout=120).stdout.split()[-1]
+
+
+def test_a_host_that_comes_is_used_and_one_that_is_drained_is_done_without(
+    hosts: Hosts, demo: Path, tmp_path: Path
+) -> None:
+    job = write_small_job(tmp_path, demo, workers=[1, 2], checkpoints={"every_steps": 2})
+    content = yaml.safe_load(job.read_text())
+    content["data"] |= {"epochs": 4, "held_out": []}
+    job.write_text(yaml.safe_dump(content))
+    process, output = start(hosts, job), tmp_path / "fused"
+    wait_for_checkpoint(process, output, 2)
+    hosts.start(3, cpus=5, resources={"train": 1})
+    wait_for_checkpoint(process, output, 2, num_workers=2)
+    assert any("RayTrainWorker" in title for title in titles(hosts.processes(3)))
+    drained = hosts.run(
+        HEAD,
+        [
+            *("ray", "drain-node", "--address", hosts.address, "--node-id", node_id(hosts, 2)),
+            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "test"),
+            *("--deadline-remaining-seconds", "30"),
+        ],
+        timeout=120,
+    )
+    assert drained.returncode == 0, drained.stdout
+    time.sleep(30)
+    hosts.kill(2)
+    transcript = read_to_end(process)
+    assert transcript.exit_code == 0, transcript.printed
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["training"]["num_windows"] == count_windows(load_job(job, []))
