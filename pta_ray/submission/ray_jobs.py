@@ -1,6 +1,7 @@
 """Runs a job on a Ray cluster that is there already, through Ray's Jobs API."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
@@ -14,6 +15,8 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from pta_ray.errors import JobError, StreamError, first_line
 from pta_ray.submission.following import ConnectionLostError, Patience, Write
 from pta_ray.submission.job import Submission, next_run
+
+logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)  # says when each connection ends
 
 _ANSWER_SECONDS = 30
 _SILENCE_SECONDS = 60.0

@@ -14,18 +14,19 @@ from safetensors import safe_open
 
 from pta_ray.job_file import load_job
 from tests.end_to_end.test_fuse import SETTINGS, write_job
-from tests.end_to_end.test_hosts import count_windows, titles
+from tests.end_to_end.test_hosts import count_windows, is_at_work, titles
 from tests.end_to_end.training_runs import wait_for_checkpoint
 from tests.fixtures.hosts import HEAD, Hosts, new_hosts
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 1500
+NOTICE_SECONDS = 15
 SUBMIT = [sys.executable, "-c", "from pta_ray.cli import main; main()", "submit"]
 NODE = """
 import sys, ray
 ray.init(sys.argv[1], logging_level="ERROR", log_to_driver=False)
-print(next(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == sys.argv[2]))
+address = f"10.77.0.{10 + int(sys.argv[2])}"
+print(next(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == address))
 """
 MILESTONES = {
     "the cluster has accepted the job": " is on http://",
@@ -33,7 +34,7 @@ MILESTONES = {
     "Ray, tokenizers and text are ready": "fusing ",
     "the engines are up": "windows (busy)",
     "the first step is trained": " step ",
-    "the checkpoint is there": "holds the fused checkpoint",
+    "the target is trained": "target, fused",
 }
 """And by what they are known in what `pta-ray submit` prints; the run there prints a line every ten seconds."""
 
@@ -43,6 +44,7 @@ class Transcript:
     """What a submission has printed, each line with the seconds since it began."""
 
     lines: list[tuple[float, str]]
+    seconds: float
     exit_code: int
 
     @property
@@ -72,9 +74,9 @@ def write_small_job(folder: Path, demo: Path, **training: object) -> Path:
     return write_job(folder, demo, target=target, sources=[source], training=training)
 
 
-def start(hosts: Hosts, job: Path, *environment: str) -> subprocess.Popen[str]:
-    """Submits a job from a host that is not the head, with changes for `env`."""
-    return hosts.popen(1, ["env", *environment, *SUBMIT, job, "--address", hosts.dashboard])
+def start(hosts: Hosts, job: Path, *environment: str, at: int = 1) -> subprocess.Popen[str]:
+    """Submits a job from a host, with changes for `env`."""
+    return hosts.popen(at, ["env", *environment, *SUBMIT, job, "--address", hosts.dashboard])
 
 
 def read_to_end(process: subprocess.Popen[str]) -> Transcript:
@@ -84,14 +86,16 @@ def read_to_end(process: subprocess.Popen[str]) -> Transcript:
     for line in process.stdout:
         lines.append((time.monotonic() - begin, line))
         print(f"{lines[-1][0]:6.1f} s | {line}", end="", flush=True)
-    return Transcript(lines, process.wait())
+    exit_code = process.wait()
+    return Transcript(lines, time.monotonic() - begin, exit_code)
 
 
 def test_from_submission_to_a_fused_checkpoint(hosts: Hosts, demo: Path, tmp_path: Path) -> None:
     job = write_small_job(tmp_path, demo)
     transcript = read_to_end(start(hosts, job))
     times = transcript.milestones()
-    print("".join(f"{at:6.1f} s  {name}\n" for name, at in times.items()))
+    ended = {"the command has ended": transcript.seconds}
+    print("".join(f"{at:6.1f} s  {name}\n" for name, at in (times | ended).items()))
     assert transcript.exit_code == 0, transcript.printed
     assert [*times] == [*MILESTONES] and [*times.values()] == sorted(times.values())
     with safe_open(tmp_path / "fused" / "model.safetensors", "pt") as weights:
@@ -123,36 +127,33 @@ def test_what_the_run_refuses_comes_back_with_its_exit_code(hosts: Hosts, demo: 
     assert "error: data.train.0" in transcript.printed
 
 
-def node_id(hosts: Hosts, host: int) -> str:
-    address = f"10.77.0.{10 + host}"
-    return hosts.run(HEAD, [sys.executable, "-c", NODE, hosts.address, address], timeout=120).stdout.split()[-1]
+def drain(hosts: Hosts, host: int) -> None:
+    """As an autoscaler does before it takes a host away."""
+    [node] = hosts.run(HEAD, [sys.executable, "-c", NODE, hosts.address, str(host)], timeout=120).stdout.split()
+    command = ["ray", "drain-node", "--address", hosts.address, "--node-id", node, "--reason-message", "it goes"]
+    command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", str(NOTICE_SECONDS)]
+    drained = hosts.run(HEAD, command, timeout=120)
+    assert drained.returncode == 0, drained.stdout
 
 
 def test_a_host_that_comes_is_used_and_one_that_is_drained_is_done_without(
     hosts: Hosts, demo: Path, tmp_path: Path
 ) -> None:
-    job = write_small_job(tmp_path, demo, workers=[1, 2], checkpoints={"every_steps": 2})
+    job, output = write_small_job(tmp_path, demo, workers=[1, 2], checkpoints={"every_steps": 2}), tmp_path / "fused"
     content = yaml.safe_load(job.read_text())
-    content["data"] |= {"epochs": 4, "held_out": []}
+    content["data"] |= {"epochs": 5, "held_out": []}
     job.write_text(yaml.safe_dump(content))
-    process, output = start(hosts, job), tmp_path / "fused"
-    wait_for_checkpoint(process, output, 2)
-    hosts.start(3, cpus=5, resources={"train": 1})
-    wait_for_checkpoint(process, output, 2, num_workers=2)
+    submission = start(hosts, job, at=HEAD)
+    wait_for_checkpoint(submission, output, 2)
+    hosts.start(3, cpus=1, resources={"train": 1})
+    wait_for_checkpoint(submission, output, 2, num_workers=2)
     assert any("RayTrainWorker" in title for title in titles(hosts.processes(3)))
-    drained = hosts.run(
-        HEAD,
-        [
-            *("ray", "drain-node", "--address", hosts.address, "--node-id", node_id(hosts, 2)),
-            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "test"),
-            *("--deadline-remaining-seconds", "30"),
-        ],
-        timeout=120,
-    )
-    assert drained.returncode == 0, drained.stdout
-    time.sleep(30)
-    hosts.kill(2)
-    transcript = read_to_end(process)
+    [drained, *_] = [host for host in (1, 2) if is_at_work(hosts, host)]
+    drain(hosts, drained)
+    time.sleep(NOTICE_SECONDS)
+    assert submission.poll() is None
+    hosts.kill(drained)
+    transcript = read_to_end(submission)
     assert transcript.exit_code == 0, transcript.printed
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["training"]["num_windows"] == count_windows(load_job(job, []))
