@@ -183,6 +183,8 @@ def _answers() -> Iterator[None]:
     """What can go wrong when Kubernetes is asked for something."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # nobody reads what is written here; the libraries wrap their own
     except ResourceNotFoundError as error:
         problem = f"the cluster lacks a kind of object ({first_line(error)})"
         raise JobError("--kubernetes", f"{problem}; KubeRay 1.7 or newer must be installed") from None

@@ -140,8 +140,10 @@ def _answers(address: str) -> Iterator[None]:
     """What can go wrong when a cluster is asked for something."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # nobody reads what is written here; the libraries wrap their own
     except AuthenticationError:
-        problem = f"{address} asks for a token, and this one is missing or not the right one"
+        problem = f"{address} asks for a token, which is missing or not the right one"
         mend = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's"
         raise JobError("RAY_AUTH_TOKEN", f"{problem}; {mend}") from None
     except (OSError, RuntimeError, aiohttp.ClientError) as error:

@@ -16,7 +16,7 @@ from pta_ray.job_file import load_job
 from tests.end_to_end.test_fuse import SETTINGS, write_job
 from tests.end_to_end.test_hosts import count_windows, is_at_work, titles
 from tests.end_to_end.training_runs import wait_for_checkpoint
-from tests.fixtures.hosts import HEAD, Hosts, new_hosts
+from tests.fixtures.hosts import HEAD, Hosts, ip_address, new_hosts
 
 pytestmark = pytest.mark.slow
 
@@ -25,8 +25,7 @@ SUBMIT = [sys.executable, "-c", "from pta_ray.cli import main; main()", "submit"
 NODE = """
 import sys, ray
 ray.init(sys.argv[1], logging_level="ERROR", log_to_driver=False)
-address = f"10.77.0.{10 + int(sys.argv[2])}"
-print(next(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == address))
+print(next(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == sys.argv[2]))
 """
 MILESTONES = {
     "the cluster has accepted the job": " is on http://",
@@ -129,7 +128,7 @@ def test_what_the_run_refuses_comes_back_with_its_exit_code(hosts: Hosts, demo: 
 
 def drain(hosts: Hosts, host: int) -> None:
     """As an autoscaler does before it takes a host away."""
-    [node] = hosts.run(HEAD, [sys.executable, "-c", NODE, hosts.address, str(host)], timeout=120).stdout.split()
+    [node] = hosts.run(HEAD, [sys.executable, "-c", NODE, hosts.address, ip_address(host)], timeout=120).stdout.split()
     command = ["ray", "drain-node", "--address", hosts.address, "--node-id", node, "--reason-message", "it goes"]
     command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", str(NOTICE_SECONDS)]
     drained = hosts.run(HEAD, command, timeout=120)

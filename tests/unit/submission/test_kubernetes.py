@@ -44,6 +44,10 @@ def api_of(server: FakeKubernetes) -> client.ApiClient:
     return client.ApiClient(configuration)
 
 
+def into_a_closed_pipe(piece: str) -> None:
+    raise BrokenPipeError
+
+
 def submit_and_follow(server: FakeKubernetes) -> tuple[int, str, list[str]]:
     written: list[str] = []
     said: list[str] = []
@@ -137,6 +141,13 @@ def test_a_run_that_somebody_deletes_ends_the_following(kubernetes: FakeKubernet
     del kubernetes.objects[RAYJOB]
     with pytest.raises(StreamError, match=f"the RayJob {JOB.name} is gone"):
         follow(run, print, print, Patience())
+
+
+def test_who_stops_reading_ends_the_following_and_not_the_connection(kubernetes: FakeKubernetes) -> None:
+    kubernetes.states = [RUNS]
+    run = submit(JOB, overlay("cpu-trial"), print, Patience(), api_of(kubernetes))
+    with pytest.raises(BrokenPipeError):
+        follow(run, into_a_closed_pipe, print, Patience())
 
 
 def test_no_api_server_is_refused_at_once() -> None:

@@ -126,6 +126,10 @@ def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
     loop.close()
 
 
+def into_a_closed_pipe(piece: str) -> None:
+    raise BrokenPipeError
+
+
 def submit_and_follow(dashboard: Dashboard, job: Submission = JOB) -> tuple[int, str, list[str]]:
     written: list[str] = []
     said: list[str] = []
@@ -183,6 +187,12 @@ def test_a_cluster_that_was_started_anew_ends_the_following(dashboard: Dashboard
     dashboard.jobs.clear()
     with pytest.raises(StreamError, match=f"does not know {JOB.name} any more"):
         follow(run, print, print, Patience())
+
+
+def test_who_stops_reading_ends_the_following_and_not_the_connection(dashboard: Dashboard) -> None:
+    run = ray_jobs.submit(JOB, dashboard.address, print, Patience())
+    with pytest.raises(BrokenPipeError):
+        follow(run, into_a_closed_pipe, print, Patience())
 
 
 @pytest.mark.parametrize("status", [401, 403])
