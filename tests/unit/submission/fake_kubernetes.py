@@ -33,6 +33,8 @@ class FakeKubernetes(ThreadingHTTPServer):
         """By path."""
         self.applied: list[str] = []
         """Paths in order."""
+        self.asked: set[tuple[str, str]] = set()
+        """What was allowed to whoever asks: verbs and resources, as a Role names them."""
         self.states: list[Status] = []
         """Of a RayJob, one for each time that it is asked for; the last one stays."""
         self.forbidden: set[str] = set()
@@ -68,10 +70,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif path in groups:
             self._answer({"kind": "APIResourceList", "resources": [_resource(*kind) for kind in KINDS[path].items()]})
         elif path.endswith("/log"):
+            self.server.asked.add(("get", "pods/log"))
             self._log(parse_qs(url.query))
         elif path.endswith("/pods"):
+            self.server.asked.add(("list", "pods"))
             self._answer({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": self._pods()})
         elif path in self.server.objects:
+            self.server.asked.add(("get", path.split("/")[-2]))
             self._answer(self.server.objects[path] | {"status": self._next_state()})
         else:
             self._answer({"message": f"{path} not found"}, 404)
@@ -88,6 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer({"message": message}, status)
         if plural in self.server.forbidden:
             return self._answer({"message": f"{plural} is forbidden"}, 403)
+        self.server.asked |= (
+            {("patch", plural), ("create", plural)} if path not in self.server.objects else {("patch", plural)}
+        )
         body["metadata"]["uid"] = f"uid of {path}"
         self.server.objects[path] = body
         self.server.applied.append(path)

@@ -14,7 +14,7 @@ from pta_ray.errors import JobError, StreamError
 from pta_ray.submission.following import Patience, follow
 from pta_ray.submission.job import Submission
 from pta_ray.submission.kubernetes import submit
-from tests.unit.cluster.manifests import CLUSTER, overlay
+from tests.unit.cluster.manifests import CLUSTER, of_kind, overlay
 from tests.unit.submission.fake_kubernetes import LOG, FakeKubernetes
 from tests.unit.submission.test_rendering import job_file
 
@@ -115,6 +115,9 @@ def test_who_may_only_run_jobs_runs_them_in_what_an_administrator_has_made(kuber
     assert code == 0
     assert set(kubernetes.objects) == {RAYJOB, CONFIG_MAP}
     assert any("Namespace pta-ray is not ours to change" in line for line in said)
+    [role] = of_kind(overlay("cpu-trial"), "Role")
+    granted = {(verb, what) for rule in role["rules"] for verb in rule["verbs"] for what in rule["resources"]}
+    assert {("create", "rayjobs"), ("get", "pods/log")} <= kubernetes.asked <= granted
 
 
 @pytest.mark.parametrize("plural", ["rayjobs", "configmaps"])

@@ -4,6 +4,8 @@ Jobs on a real cluster are in tests/end_to_end/test_submit.py.
 """
 
 import asyncio
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -187,6 +189,19 @@ def test_a_cluster_that_was_started_anew_ends_the_following(dashboard: Dashboard
     dashboard.jobs.clear()
     with pytest.raises(StreamError, match=f"does not know {JOB.name} any more"):
         follow(run, print, print, Patience())
+
+
+def test_an_interruption_leaves_the_run_and_says_how_to_end_it(dashboard: Dashboard) -> None:
+    written: list[str] = []
+    said: list[str] = []
+    dashboard.silent_after = [2]
+    run = ray_jobs.submit(JOB, dashboard.address, print, Patience())
+    with pytest.raises(KeyboardInterrupt):
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        follow(run, written.append, said.append, Patience())
+    assert written == LOG[:2]
+    assert f"ray job stop --address {dashboard.address} {JOB.name}" in said[-1]
+    assert dashboard.jobs[JOB.name][0] == "RUNNING"
 
 
 def test_who_stops_reading_ends_the_following_and_not_the_connection(dashboard: Dashboard) -> None:
