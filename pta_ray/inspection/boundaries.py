@@ -14,8 +14,8 @@ from pta_ray.alignment.vocabularies import Vocabularies
 from pta_ray.config import Alignment
 from pta_ray.distributions import Scores, SparseDistribution
 from pta_ray.inspection.groups import Ends
-from pta_ray.inspection.labels import LabelBook
 from pta_ray.inspection.model import Boundary, Masses, Where
+from pta_ray.pages.labels import LabelBook
 
 _NOTHING = Masses(labels=[], probs=[], tail=1)
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pta_ray.alignment.align import Pairing
-from pta_ray.inspection.labels import LabelBook, is_right_to_left
 from pta_ray.inspection.model import Group, Line
+from pta_ray.pages.labels import LabelBook, is_right_to_left
 
 Ends = npt.NDArray[np.int64] | None
 """Byte offsets of boundaries, as of `ByteTokenizer.boundaries`."""

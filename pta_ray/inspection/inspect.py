@@ -12,8 +12,8 @@ from pta_ray.evaluation.bits_per_byte import bits_and_bytes
 from pta_ray.fusion.min_ce import compare
 from pta_ray.inspection.boundaries import Work, boundary
 from pta_ray.inspection.groups import lines_of
-from pta_ray.inspection.labels import LabelBook
 from pta_ray.inspection.model import Claim, Contest, Inspection, SourceView, WindowView
+from pta_ray.pages.labels import LabelBook
 from pta_ray.text.windows import Window
 from pta_ray.tokenizers.byte_table import ByteTable
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from pta_ray.inspection.labels import Label
+from pta_ray.pages.labels import Label
 
 Where = Literal["shared", "inside", "silent"]
 """A boundary of the target: also one of the source, or inside one of its tokens, or the source says nothing there."""

@@ -1,5 +1,3 @@
-"use strict";
-
 // Viridis: even steps of lightness, told apart with any kind of colour vision. Its bright end stands for little on white
 // paper and for much on black, so that much always stands out.
 const VIRIDIS = ["#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725"];

@@ -1,25 +1,11 @@
-const byId = (id) => document.getElementById(id);
 const state = { data: null, source: 0, at: 0, places: [] };
 const WHERE = {
   shared: "Both models have read the same bytes here.",
   silent: "The source says nothing here.",
 };
 
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-// A label: plain text and symbols in turn, in a direction of its own.
-function label(i) {
-  const parts = state.data.labels[i].map((part, n) => (n % 2 ? make("i", { class: "symbol" }, part) : part));
-  return make("bdi", {}, ...parts);
-}
-
+const label = (i) => labelled(state.data.labels[i]);
 const words = (i) => state.data.labels[i].join("");
-const count = (n) => n.toLocaleString("en");
 const bits = (value) => (value === null ? "not named" : value.toFixed(2));
 
 function share(value) {
@@ -171,12 +157,6 @@ function chooseSource(source, focus) {
 }
 
 // The start.
-
-async function unpack(packed) {
-  const bytes = Uint8Array.from(atob(packed), (char) => char.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-  return new Response(stream).json();
-}
 
 function drawHead() {
   const { data } = state;

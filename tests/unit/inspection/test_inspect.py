@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pta_ray.alignment.align import align
 from pta_ray.config import Alignment
 from pta_ray.inspection.inspect import Reading, inspect
-from pta_ray.inspection.labels import plain
 from pta_ray.inspection.model import Boundary, Inspection, Masses
+from pta_ray.pages.labels import plain
 from pta_ray.sources.simulated_engine import made_up
 from pta_ray.text.windows import Window
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer

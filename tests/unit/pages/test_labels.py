@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pta_ray.inspection.labels import LabelBook, is_right_to_left, label_of, plain
+from pta_ray.pages.labels import LabelBook, is_right_to_left, label_of, plain
 
 
 @pytest.mark.parametrize(
