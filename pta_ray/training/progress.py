@@ -24,6 +24,8 @@ class Progress:
     """The windows that were learned from, or set aside."""
     losses: list[tuple[int, float]] = field(default_factory=list)
     """Mean objective per position, by step."""
+    learning_rates: list[tuple[int, float]] = field(default_factory=list)
+    """By step."""
     won: Counter[str] = field(default_factory=Counter)
     """Windows learned from, by `won/<domain>/<winner>`."""
     set_aside: list[str] = field(default_factory=list)
@@ -69,6 +71,7 @@ class Progress:
             "set_aside": self.set_aside,
             "padding_share": self.padding_share,
             "losses": self.losses,
+            "learning_rates": self.learning_rates,
             "validations": self.validations,
         }
 
@@ -80,8 +83,9 @@ class Progress:
     @classmethod
     def from_json(cls, kept: dict[str, Any], ledger: Ledger) -> "Progress":
         """The inverse of `to_json`."""
-        best = Best(**kept["best"])
-        losses = [(int(step), float(loss)) for step, loss in kept["losses"]]
+        curves = {
+            name: [(int(step), float(value)) for step, value in kept[name]] for name in ("losses", "learning_rates")
+        }
         validations = [(int(step), dict(found)) for step, found in kept["validations"]]
-        won = Counter(kept["won"])
-        return cls(**{**kept, "best": best, "losses": losses, "validations": validations, "won": won}, ledger=ledger)
+        special = {"best": Best(**kept["best"]), "validations": validations, "won": Counter(kept["won"])}
+        return cls(**{**kept, **curves, **special}, ledger=ledger)

@@ -19,6 +19,7 @@ from pta_ray.training.checkpoints import Checkpoint, CheckpointStore
 from pta_ray.training.feed import Step, read_steps
 from pta_ray.training.manifest import Manifest
 from pta_ray.training.progress import Progress
+from pta_ray.training.representations import Sample, compare, draw_sample, hidden_states
 from pta_ray.training.schedule import learning_rate
 from pta_ray.training.setup import TrainingTask
 from pta_ray.training.state import read_state, write_state
@@ -42,8 +43,19 @@ class Trainer:
         self._held_out: HeldOut | None = None
         self._saved_step = 0
         self._bits_per_byte: dict[str, float] = {}
+        self._before: tuple[Sample, torch.Tensor] | None = None
+        self._representations: dict[str, Any] | None = None
         self.progress = Progress()
         """Complete on the first worker; the others know nothing of single windows."""
+
+    def look_at_start(self) -> None:
+        """Notes what the starting weights make of some held-out text; to be called before `restore` or never."""
+        text = self._held_out_text()
+        seed = self._task.job.data.seed
+        drawn = [draw_sample([w.ids_L for w in text.windows], text.eos_id, seed) if self._is_first else None]
+        dist.broadcast_object_list(drawn, src=0, group=self._group)
+        if sample := drawn[0]:
+            self._before = sample, self._hidden_states(sample)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint, whatever the number of workers that wrote it."""
@@ -85,6 +97,7 @@ class Trainer:
         if 0 < progress.best.step < progress.step:
             self._load(self._store.open(progress.best.step))
         self._bits_per_byte = dict(progress.validations).get(progress.best.step) or self._measure()
+        self._representations = self._compared()
 
     def _load(self, checkpoint: Checkpoint) -> None:
         tensors = ((name, torch.from_numpy(array)) for name, array in checkpoint.tensors())
@@ -107,7 +120,8 @@ class Trainer:
             progress = self.progress
             self._task.telemetry.count(progress.won)
             outcome = {**progress.summary(), "stopped_early": self.stopped_early}
-            self._task.telemetry.finish({**outcome, "bits_per_byte": self._bits_per_byte})
+            measured = {"bits_per_byte": self._bits_per_byte, "representations": self._representations}
+            self._task.telemetry.finish({**outcome, **measured})
 
     def _learn(self, step: Step) -> None:
         """One optimizer step, taken by all workers together."""
@@ -133,6 +147,7 @@ class Trainer:
         clm, fused = clm / max(step.num_positions, 1), fused / max(step.num_positions, 1)
         loss = clm_weight * clm + (1 - clm_weight) * fused
         progress.losses.append((progress.step, loss))
+        progress.learning_rates.append((progress.step, rate))
         scalars = {"loss": loss, "clm": clm, "fused": fused, "learning_rate": rate, "clm_weight": clm_weight}
         speed = {"tokens_per_second": step.num_positions / seconds, "padding_share": progress.padding_share}
         self._report({**scalars, **speed, "workers": dist.get_world_size()})
@@ -228,14 +243,29 @@ class Trainer:
 
     def _measure(self) -> dict[str, float]:
         """Bits per byte on the held-out text, by domain."""
+        settings, engine = self._settings, self._engine
+        return validate(engine.module, self._clm, self._held_out_text(), settings.micro_batch_windows, engine.device)
+
+    def _held_out_text(self) -> HeldOut:
         task = self._task
         if self._held_out is None:
             rank, num_workers = dist.get_rank(), dist.get_world_size()
             tokens = task.job.data.window_tokens
             self._held_out = read_held_out(task.held_out, task.tokenizer, tokens, rank, num_workers)
-        return validate(
-            self._engine.module, self._clm, self._held_out, self._settings.micro_batch_windows, self._engine.device
-        )
+        return self._held_out
+
+    def _hidden_states(self, sample: Sample) -> torch.Tensor:
+        return hidden_states(self._engine.module, self._clm, sample, self._engine.device)
+
+    def _compared(self) -> dict[str, Any] | None:
+        """How training has changed the representations of tokens, if anyone has looked at the start."""
+        if self._before is None:
+            return None
+        sample, before_NH = self._before
+        after_NH = self._hidden_states(sample)
+        table = self._task.tokenizer.table
+        tokens = [table.token(int(token)).decode("utf-8", "backslashreplace") for token in sample.next_ids_G]
+        return compare(before_NH, after_NH, sample, tokens) if self._is_first else None
 
     def _validate(self) -> bool:
         """Measures bits per byte; returns whether they are the best so far."""

@@ -52,6 +52,7 @@ def _train(task: TrainingTask, stream: Iterable[pa.Table]) -> None:
     passes = num_passes(settings.batch_windows, settings.micro_batch_windows, dist.get_world_size())
     engine = start_engine(_student(task, checkpoint), settings, passes, use_cuda)
     trainer = Trainer(engine, task, group)
+    trainer.look_at_start()
     if newest := _newest(task, group):
         trainer.restore(newest)
     with closing(trainer):

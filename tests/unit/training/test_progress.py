@@ -38,7 +38,9 @@ def test_windows_that_never_came_are_done_with_too() -> None:
 
 
 def test_it_comes_back_from_json_as_it_was() -> None:
-    progress = Progress(step=7, share=0.5, losses=[(1, 2.5)], num_positions=30, num_padding=10)
+    progress = Progress(
+        step=7, share=0.5, losses=[(1, 2.5)], learning_rates=[(1, 1e-3)], num_positions=30, num_padding=10
+    )
     progress.learn(make_rows(0, 4), [])
     progress.validations.append((5, {"code": 1.5}))
     progress.best.update(5, 1.5)
