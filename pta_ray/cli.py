@@ -274,6 +274,24 @@ def submit(
     raise typer.Exit(run_on_kubernetes(submission, kubernetes) if kubernetes else run_on_ray(submission, str(address)))
 
 
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The output directory of a finished fuse.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Where the page is written; RUN/report.html by default.")
+    ] = None,
+) -> None:
+    """Show what a run was and what came of it, as one HTML page. A fuse writes it at its end."""
+    from pta_ray.preflight import check_page
+    from pta_ray.run_report.write import REPORT, write_report
+
+    path = output or run / REPORT
+    if output:
+        check_page(output)
+    write_report(run, path)
+    Console().print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", highlight=False, markup=False)
+
+
 def _print_plan(job: Job, placement: Placement) -> None:
     from pta_ray.reports.tables import placement_table
 

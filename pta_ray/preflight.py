@@ -145,8 +145,7 @@ def simulated_models(job: Job, cache: Cache | None) -> list[str]:
 def check_inspect(job: Job, source: str | None, output: Path) -> None:
     """Refuses a job whose target, or whose source of this name (all by default), is not there; the text of the job need
     not be. And a page that cannot be written. Raises as `check_fuse`."""
-    if output.is_dir() or not output.parent.is_dir():
-        raise JobError("--output", f"{output} must be a file in a directory that exists")
+    check_page(output)
     names = [model.name for model in job.sources]
     if source is not None and source not in names:
         raise JobError("--source", f"no source is called {source!r}; there are: {', '.join(names)}")
@@ -154,6 +153,12 @@ def check_inspect(job: Job, source: str | None, output: Path) -> None:
         problem = f"is {job.fusion.choice}, and who wins is shown for min_ce only"
         raise JobError("fusion.choice", f"{problem}; choose that with --set fusion.choice=min_ce")
     _run(_model_checks(job, source))
+
+
+def check_page(output: Path) -> None:
+    """Refuses a page that cannot be written."""
+    if output.is_dir() or not output.parent.is_dir():
+        raise JobError("--output", f"{output} must be a file in a directory that exists")
 
 
 def _run(checks: Iterable[Check]) -> None:

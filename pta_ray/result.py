@@ -5,6 +5,7 @@ README.md       the model card: sources, text, settings, what was measured
 job.yaml        the job with every default filled in
 fusion.json     package versions, the fingerprints of all models, and the cache that was trained from, if one was
 metrics.json    bits per byte, losses, what each stage did and which of them set the pace, who won which windows
+report.html     all of that to look at, on one page
 quarantine.parquet  a row per window or document that the run went on without, where there are any
 tensorboard/    the training's scalars; wandb/ and mlruns/ where those were asked for
 fuse.log        what the libraries logged

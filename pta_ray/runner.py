@@ -48,6 +48,7 @@ from pta_ray.result import (
     staging_directory,
     write_quarantine,
 )
+from pta_ray.run_report.write import REPORT, write_report
 from pta_ray.session import noise_to_file, ray_session
 from pta_ray.telemetry import Telemetry
 from pta_ray.text.reading import ReadPlan, plan_reads
@@ -239,9 +240,18 @@ def _cache_fingerprint(cache: Cache) -> str:
 
 
 def _report_fused(job: Job, snapshot: Snapshot, begin: float) -> None:
+    _write_report(Path(job.output))
     bits_per_byte = _bits_per_byte(snapshot)
     tables = [bits_table(bits_per_byte, job.target.name)] if bits_per_byte else []
     _report(snapshot, f"{job.output} holds the fused checkpoint", begin, tables)
+
+
+def _write_report(output: Path) -> None:
+    """Writes the report of a run, whose result is in its place by now: whatever goes wrong, that stays."""
+    try:
+        write_report(output, output / REPORT)
+    except Exception as error:
+        Console().print(f"no {REPORT}: {one_line(error)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _report(snapshot: Snapshot, outcome: str, begin: float, tables: Iterable[Table] = ()) -> None:

@@ -6,18 +6,11 @@ digits. Shapes: L tokens of a sequence, start token included, M = L - 1 boundari
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from pta_ray.pages.labels import Label
+from pta_ray.pages.page import Record
 
 Where = Literal["shared", "inside", "silent"]
 """A boundary of the target: also one of the source, or inside one of its tokens, or the source says nothing there."""
-
-
-class Record(BaseModel):
-    """Base of all of them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Masses(Record):

@@ -8,10 +8,16 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 
-def write_page(path: Path, title: str, folder: Traversable, scripts: Sequence[str], data: BaseModel) -> None:
+class Record(BaseModel):
+    """Base of what a page gets to show."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def write_page(path: Path, title: str, folder: Traversable, scripts: Sequence[str], data: Record) -> None:
     """Writes the page. Its data are JSON, packed: the browser unpacks them some ten times as large.
 
     Args:

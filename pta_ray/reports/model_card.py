@@ -8,9 +8,10 @@ from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
-from pta_ray.config import Job, Ramp, TextSource
+from pta_ray.config import Job, TextSource
 from pta_ray.evaluation.bits_per_byte import BitsPerByte
 from pta_ray.evaluation.fidelity import fidelity_from_counts
+from pta_ray.reports.job_facts import settings, shown
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PAPER = "[PTA-LLM, Zeng et al., NeurIPS 2025](https://arxiv.org/abs/2509.17276)"
@@ -54,7 +55,7 @@ def model_card(
         "## Text\n\n" + _text(job, counts),
         "## Bits per byte on held-out text\n\n" + _bits(job, bits_per_byte, trained),
         "## What alignment kept of the sources\n\n" + _fidelity(counts),
-        "## Settings\n\n" + _table(["setting", "value"], _settings(job)),
+        "## Settings\n\n" + _table(["setting", "value"], settings(job)),
         "## Training\n\n" + _training(job, trained),
         "## Versions\n\n" + _table(["package", "version"], packages.items()),
     ]
@@ -110,7 +111,7 @@ def _models_table(job: Job, models: Mapping[str, Mapping[str, str]], simulated: 
         (
             f"{role}, simulated" if model.name in simulated else role,
             model.name,
-            _shown(model.model),
+            shown(model.model),
             models[model.name]["sha256"][:12],
         )
         for role, model in zip(roles, job.models, strict=True)
@@ -130,7 +131,7 @@ def _text(job: Job, counts: Mapping[str, float]) -> str:
 
 
 def _files_table(sources: Iterable[TextSource]) -> str:
-    return _table(["domain", "path"], [(source.domain, _shown(source.path)) for source in sources])
+    return _table(["domain", "path"], [(source.domain, shown(source.path)) for source in sources])
 
 
 def _won_table(job: Job, won: Mapping[str, float]) -> str:
@@ -173,37 +174,6 @@ def _fidelity(counts: Mapping[str, float]) -> str:
     return f"{note}\n\n{_table(headings, rows)}"
 
 
-def _settings(job: Job) -> list[tuple[str, object]]:
-    alignment, training = job.alignment, job.training
-    lora = training.lora
-    return [
-        ("method", alignment.method),
-        *((name, getattr(alignment, name)) for name in _settings_of(alignment.method)),
-        ("top_k", alignment.top_k),
-        ("targets", alignment.targets),
-        ("fusion", job.fusion.choice),
-        ("divergence", training.divergence),
-        ("temperature", training.temperature),
-        ("clm_weight", _ramp(training.clm_weight)),
-        ("learning_rate", training.learning_rate),
-        ("weight_decay", training.weight_decay),
-        ("batch_windows", training.batch_windows),
-        ("window_tokens", job.data.window_tokens),
-        ("precision", training.precision),
-        ("lora", f"rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout:g}, merged" if lora else "none"),
-        ("seed", job.data.seed),
-    ]
-
-
-def _settings_of(method: str) -> list[str]:
-    """Those that the transport of a method depends on."""
-    return {"pta": ["cost", "epsilon", "rho"], "pta-paper": ["epsilon"]}.get(method, [])
-
-
-def _ramp(ramp: Ramp) -> str:
-    return f"{ramp.start:g}" if ramp.start == ramp.end else f"{ramp.start:g} to {ramp.end:g}"
-
-
 def _training(job: Job, trained: Trained) -> str:
     sentences = [f"{trained.num_steps} optimizer steps were taken."]
     if trained.best_step is not None:
@@ -216,11 +186,6 @@ def _training(job: Job, trained: Trained) -> str:
     if trained.num_set_aside:
         sentences.append(f"{trained.num_set_aside} windows were set aside: targets or loss were not finite.")
     return " ".join(sentences)
-
-
-def _shown(place: str) -> str:
-    """A hub id or URI as it is; of a directory or file on the machine, the last part."""
-    return Path(place).name if Path(place).is_absolute() else place
 
 
 def _table(headings: Sequence[str], rows: Iterable[Iterable[object]]) -> str:

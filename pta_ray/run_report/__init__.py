@@ -1,0 +1,1 @@
+"""What a run was and what came of it, on one HTML page."""
