@@ -289,7 +289,7 @@ def report(
     if output:
         check_page(output)
     write_report(run, path)
-    Console().print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", highlight=False, markup=False)
+    Console().print(f"{path} ({path.stat().st_size / 1e3:.0f} kB)", highlight=False, markup=False)
 
 
 def _print_plan(job: Job, placement: Placement) -> None:

@@ -58,6 +58,8 @@ class States(Record):
 
     compactness: float
     points: list[tuple[float, float]]
+    variance_share: float
+    """Of the states' variance, in the plane of the points."""
 
 
 class Representations(Record):
@@ -67,7 +69,6 @@ class Representations(Record):
     groups: list[int]
     before: States
     after: States
-    variance_share: float
 
 
 class Report(Record):

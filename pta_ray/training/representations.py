@@ -93,32 +93,30 @@ def hidden_states(student: Any, forward: Forward, sample: Sample, device: torch.
 
 
 def compare(before_NH: Tensor, after_NH: Tensor, sample: Sample, tokens: Sequence[str]) -> dict[str, Any] | None:
-    """Compactness before and after, and both in one plane, for metrics.json; None if a state is not finite.
-
-    The plane is that of the two principal components of all states together. Before and after are centred and scaled to
-    a mean distance of 1 from their mean each, so that what moves or grows as a whole does not show.
+    """The representations before and after, for metrics.json; None if a state is not finite.
 
     Args:
         tokens: the groups' names, in the order of `sample.next_ids_G`.
     """
-    states = [before_NH, after_NH]
-    if not all(bool(state_NH.isfinite().all()) for state_NH in states):
+    states = {"before": before_NH, "after": after_NH}
+    if not all(bool(states_NH.isfinite().all()) for states_NH in states.values()):
         return None
-    scaled_2NH = torch.cat([_scaled(state_NH) for state_NH in states])
-    _, lengths, axes_RH = torch.linalg.svd(scaled_2NH, full_matrices=False)
-    points_2N2 = scaled_2NH @ axes_RH[:2].T
-    variances = lengths**2
     groups_N = torch.from_numpy(sample.groups_N)
-    before, after = (
-        {"compactness": compactness(state_NH, groups_N), "points": _rounded(points_N2)}
-        for state_NH, points_N2 in zip(states, points_2N2.chunk(2), strict=True)
-    )
+    figures = {when: _figures(states_NH, groups_N) for when, states_NH in states.items()}
+    return {"tokens": list(tokens), "groups": sample.groups_N.tolist(), **figures}
+
+
+def _figures(states_NH: Tensor, groups_N: Tensor) -> dict[str, Any]:
+    """Compactness; the points in the plane of the states' own principal components, in units of `_spread`; and the
+    share of the variance that the plane holds. In common axes the states that vary elsewhere would look compact."""
+    scaled_NH = (states_NH - states_NH.mean(0)) / _spread(states_NH)
+    _, lengths, axes_RH = torch.linalg.svd(scaled_NH, full_matrices=False)
+    variances = lengths**2
+    points_N2 = scaled_NH @ axes_RH[:2].T
     return {
-        "tokens": list(tokens),
-        "groups": sample.groups_N.tolist(),
-        "before": before,
-        "after": after,
-        "variance_share": float(variances[:2].sum() / variances.sum()),
+        "compactness": compactness(states_NH, groups_N),
+        "points": [[round(x, 4) for x in point] for point in points_N2.tolist()],
+        "variance_share": float(variances[:2].sum() / variances.sum().clamp(min=1e-30)),
     }
 
 
@@ -134,13 +132,5 @@ def compactness(states_NH: Tensor, groups_N: Tensor) -> float:
     return float(within / _spread(states_NH))
 
 
-def _scaled(states_NH: Tensor) -> Tensor:
-    return (states_NH - states_NH.mean(0)) / _spread(states_NH)
-
-
 def _spread(states_NH: Tensor) -> Tensor:
     return (states_NH - states_NH.mean(0)).norm(dim=1).mean().clamp(min=1e-30)
-
-
-def _rounded(points_N2: Tensor) -> list[list[float]]:
-    return [[round(x, 4) for x in point] for point in points_N2.tolist()]

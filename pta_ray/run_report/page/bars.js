@@ -8,7 +8,7 @@ function stacked(id, title, rows, names) {
       shape("rect", { class: `area-${i % NUM_COLOURS}`, x, y: at - 6, width: 20, height: 12 }));
     for (const { name, numbers } of rows) {
       const total = numbers.reduce((sum, number) => sum + number, 0);
-      svg.append(words(`${name}, ${count(total)} windows`, 0, y + 12));
+      svg.append(words(fitted(`${name}, ${count(total)} windows`, width), 0, y + 12));
       let x = 0;
       numbers.forEach((number, i) => {
         const wide = (number / total) * width;
@@ -33,7 +33,7 @@ function busy(id, title, stages, limits) {
     let y = 30;
     for (const stage of stages) {
       const limiting = limits.includes(stage.name);
-      svg.append(words(limiting ? `${stage.name}: sets the pace` : stage.name, 0, y + 12),
+      svg.append(words(fitted(limiting ? `${stage.name}: sets the pace` : stage.name, width), 0, y + 12),
         shape("rect", { class: "track", x: 0, y: y + 18, width: width - 52, height: 14 }),
         shape("rect", { class: limiting ? "area-1" : "area-0", x: 0, y: y + 18,
           width: stage.busy_share * (width - 52), height: 14 }),

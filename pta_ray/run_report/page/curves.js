@@ -25,7 +25,7 @@ function curves(id, title, unit, series) {
     const names = series.map(({ name }) => name).filter(Boolean);
     const used = legend(svg, names, width, 36, (i, x, y) =>
       shape("g", {}, line(`M${x} ${y}h20`, i), marker(i, x + 10, y)));
-    const [top, height] = [34 + used, 210];
+    const [top, height] = [36 + used + (unit ? 14 : 0), 210];
     const values = series.flatMap(({ points }) => points.map(([, value]) => value));
     const levels = ticks(Math.min(...values), Math.max(...values), 5);
     const left = 10 + Math.max(...levels.map((level) => widthOf(short(level))));
@@ -35,13 +35,13 @@ function curves(id, title, unit, series) {
     const xOf = (step) => left + ((step - first) / (last - first)) * (right - left);
     const yOf = (value) => top + height - ((value - low) / (high - low)) * height;
     places = { left, right };
-    svg.append(words(unit, 0, top - 6, "quiet"));
+    svg.append(words(unit, 0, top - 12, "quiet"));
     for (const level of levels) {
       svg.append(shape("path", { class: "grid", d: `M${left} ${yOf(level)}H${right}` }),
         words(short(level), left - 6, yOf(level) + 4, "quiet end"));
     }
     for (const step of ticks(first, last, Math.max(2, Math.floor((right - left) / 90)))) {
-      if (step >= first && step <= last) svg.append(words(short(step), xOf(step), top + height + 18, "quiet middle"));
+      if (step >= first && step <= last && Number.isInteger(step)) svg.append(words(short(step), xOf(step), top + height + 18, "quiet middle"));
     }
     svg.append(words("step", right, top + height + 34, "quiet end"));
     if (at >= 0) svg.append(shape("path", { class: "cursor", d: `M${xOf(steps[at])} ${top}v${height}` }));

@@ -3,7 +3,7 @@
 const state = { report: null };
 
 const percent = (value) => `${(100 * value).toFixed(value > 0 && value < 0.0995 ? 1 : 0)}%`;
-const fixed = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+const fixed = (value, digits = 3) => (value === null || value === undefined ? "n/a" : value.toFixed(digits));
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 function duration(seconds) {
@@ -78,10 +78,12 @@ function learning(report) {
   if (report.learning_rates.length) {
     parts.push(picture(curves("rate", "Learning rate", "", [{ name: "", points: report.learning_rates }])));
   }
-  const said = domains.length ? "Step 0 of the bits per byte is the target before training." : "No held-out text was given.";
+  const begins = domains.some(({ points }) => points[0]?.[0] === 0);
+  const said = begins ? "Step 0 of the bits per byte is the target before training." : "";
+  const missing = domains.length ? "" : "No held-out text was given.";
   const chosen = report.best_step === null ? "" : ` The weights of step ${count(report.best_step)} are the result: the same ${
     ""}text chose them, which flatters them a little.`;
-  return section("learning", "Learning", side(...parts), note(said + chosen), quality(report));
+  return section("learning", "Learning", side(...parts), note(said + missing + chosen), quality(report));
 }
 
 function quality(report) {
@@ -139,7 +141,7 @@ function stages(report) {
     count(stage.failures)]);
   const said = limit ? [make("p", { class: "limit", id: "limit" }, "Limited by ", make("strong", {}, limit.operator),
     `, which was busy ${percent(limit.busy_share)} of its time and can do ${short(limit.windows_per_second)} windows a ${
-    ""}second. What would help: ${limit.remedy}.`)] : [];
+    ""}second. ${limits.length > 1 ? "Its stages take turns in the same processes. " : ""}What would help: ${limit.remedy}.`)] : [];
   return section("stages", "What the stages did", ...said,
     picture(busy("busy", "Busy share of each stage", report.stages, limits)),
     table(["stage", "windows", "tokens", "tokens/s", "busy", "processes", "failures"], rows, 1));
@@ -147,7 +149,7 @@ function stages(report) {
 
 function setAside(report) {
   if (!report.num_set_aside) return section("aside", "Set aside", note("Nothing."));
-  const rows = report.set_aside.map(({ stage, reason, number, share, first }) => [reason, stage, first.join(", ") +
+  const rows = report.set_aside.map(({ stage, reason, number, share, first }) => [make("span", { class: "long" }, reason), stage, first.join(", ") +
     (number > first.length ? ", …" : ""), count(number), share === null ? "unknown" : percent(share)]);
   const shown = report.set_aside.reduce((sum, { number }) => sum + number, 0);
   const rest = report.num_set_aside - shown;
@@ -172,8 +174,8 @@ function representations(report) {
       "(Zeng et al., arXiv 2509.17276) of token representations. With μ their mean, g the positions that precede the same ",
       "token as h and μ", make("sub", {}, "g"), " the mean of these, compactness is mean |h − μ", make("sub", {}, "g"),
       "| / mean |h − μ|: 0 where every group is one point, 1 where groups are no closer together than all positions are. ",
-      "It is measured in all dimensions; the picture shows the two principal components of both models' states together, ",
-      `centred and scaled by mean |h − μ| for each model, which hold ${percent(found.variance_share)} of the variance.`));
+      "It is measured in all dimensions; the picture shows the two principal components of each model's states, in units ",
+      `of mean |h − μ|, which hold ${percent(before.variance_share)} and ${percent(after.variance_share)} of the variance.`));
 }
 
 async function start() {

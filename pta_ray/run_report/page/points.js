@@ -40,7 +40,7 @@ function points(id, title, found) {
     const across = width >= 560;
     const size = across ? (width - 24) / 2 : width;
     const side = Math.min(size, 420);
-    let top = 36 + legend(svg, names, width, 38, (i, x, y) => marker(i, x + 10, y, 5));
+    let top = 36 + legend(svg, names, width, 38, (i, x, y) => marker(i, x + 10, y, 5), "token");
     svg.querySelectorAll("[data-series]").forEach((node, i) => faintUnless(node, i));
     panels.forEach(([when, states], p) => {
       const left = across ? p * (size + 24) : 0;

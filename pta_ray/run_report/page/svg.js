@@ -14,7 +14,9 @@ function shape(tag, attributes = {}, ...children) {
 }
 
 const words = (text, x, y, kind = "") => shape("text", { x, y, class: kind }, text);
-const widthOf = (text) => 7 * text.length; // at least, in the pictures' letters
+const LETTER = 7; // the width of one in the pictures, about
+const widthOf = (text) => LETTER * text.length;
+const fitted = (text, width) => (widthOf(text) <= width ? text : `${[...text].slice(0, Math.floor(width / LETTER) - 1).join("")}…`);
 
 function short(value) {
   if (value === 0) return "0";
@@ -35,12 +37,13 @@ function ticks(low, high, number) {
 }
 
 // What a line, a bar or a point looks like in the legend; returns the height it took.
-function legend(svg, names, width, top, sample) {
+function legend(svg, names, width, top, sample, kind = "") {
   let [x, y] = [0, top];
-  names.forEach((name, i) => {
+  names.forEach((whole, i) => {
+    const name = fitted(whole, width - 34);
     const needs = 34 + widthOf(name);
     if (x && x + needs > width) [x, y] = [0, y + 20];
-    svg.append(shape("g", { "data-series": i }, sample(i, x + 4, y), words(name, x + 30, y + 4)));
+    svg.append(shape("g", { "data-series": i }, sample(i, x + 4, y), words(name, x + 30, y + 4, kind)));
     x += needs + 10;
   });
   return names.length ? y - top + 20 : 0;

@@ -1,8 +1,8 @@
 """The page in a real Chromium: its numbers, keys and clicks, and how long a long text takes."""
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,40 +17,23 @@ from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 from tests.conftest import CORPUS
 from tests.fixtures.load import load_fixture
 from tests.unit.inspection.cases import by_hand, inspect_fixture, inspect_world
+from tests.unit.pages.contrast import contrast
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
-if CHROMIUM:
-    from playwright.sync_api import Browser, Page, sync_playwright
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 ODD = "</script><b>\tx\r\n\x00 日本語 👨\u200d👩\u200d👧 e\u0301 a\u202eb\nשלם כל, abc\n  مرحبا بالعالم\n"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def show(browser: "Browser", tmp_path: Path) -> Iterator[Callable[..., "Page"]]:
-    """Opens an inspection. Whatever the console says is an error, and so is any request but for the file itself."""
-    complaints: list[str] = []
+def show(open_page: Callable[..., "Page"], tmp_path: Path) -> Callable[..., "Page"]:
+    """Opens an inspection."""
 
-    def open_page(found: Inspection, **context: object) -> "Page":
+    def shown(found: Inspection, **context: object) -> "Page":
         write_page(found, tmp_path / "page.html")
-        page = browser.new_context(**context).new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: complaints.append(request.url) if "page.html" not in request.url else None)
-        page.goto((tmp_path / "page.html").as_uri())
-        page.wait_for_selector("html[data-drawn]")
-        return page
+        return open_page(tmp_path / "page.html", **context)
 
-    yield open_page
-    assert complaints == []
+    return shown
 
 
 def made_up_inspection(text: str, target: ByteTokenizer, *sources: ByteTokenizer) -> Inspection:
@@ -197,17 +180,6 @@ def test_nothing_sticks_out_of_the_screen(show: Callable[..., "Page"], scheme: s
         "cells => cells.map(c => [getComputedStyle(c).color, getComputedStyle(c).backgroundColor])",
     )
     assert cells and min(contrast(*cell) for cell in cells) > 4.5
-
-
-def contrast(first: str, second: str) -> float:
-    """The contrast ratio of two colours as WCAG 2 defines it."""
-    luminances = []
-    for colour in (first, second):
-        numbers = [int(n) / 255 for n in colour[colour.index("(") + 1 : colour.index(")")].split(",")[:3]]
-        linear = [n / 12.92 if n <= 0.04045 else ((n + 0.055) / 1.055) ** 2.4 for n in numbers]
-        luminances.append(float(np.dot(linear, [0.2126, 0.7152, 0.0722])))
-    low, high = sorted(luminances)
-    return (high + 0.05) / (low + 0.05)
 
 
 def test_two_thousand_tokens(

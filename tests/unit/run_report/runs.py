@@ -1,7 +1,6 @@
 """A small run's files, with numbers that are easy to follow."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +51,8 @@ METRICS: dict[str, Any] = {
         "bits_per_byte": {"code": 1.75, "prose": 2.75},
         "representations": {
             "tokens": [" the", "\n", "</script><b>", "x", "\\xe6", "一"], "groups": [0, 1, 2, 3, 4, 5] * 4,
-            "before": {"compactness": 0.8, "points": [[i / 10, 1 - i / 10] for i in range(24)]},
-            "after": {"compactness": 0.625, "points": [[1 - i / 10, i / 10] for i in range(24)]},
-            "variance_share": 0.5,
+            "before": {"compactness": 0.8, "variance_share": 0.5, "points": [[i / 10, 1 - i / 10] for i in range(24)]},
+            "after": {"compactness": 0.625, "variance_share": 0.25, "points": [[1 - i / 10, i / 10] for i in range(24)]},
         },
     },
 }  # fmt: skip
@@ -62,16 +60,15 @@ SET_ASIDE = [SetAside(f"code:{i}:0", "score coder", "not finite", 0.125) for i i
 SET_ASIDE.append(SetAside("prose:7", "read", "<b>bad</b> JSON", 0.0))
 
 
-def write_run(folder: Path, set_aside: list[SetAside] | None = None, **changes: Mapping[str, Any] | None) -> Path:
+def write_run(folder: Path, set_aside: list[SetAside] | None = None, **changes: Any) -> Path:
     """What a fuse leaves, but for the weights.
 
     Args:
-        changes: sections of metrics.json, `training` by its fields; None takes a section away.
+        changes: sections of metrics.json, `training` by its fields.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = {**METRICS, **changes, "training": {**METRICS["training"], **(changes.get("training") or {})}}
-    known = {name: content for name, content in metrics.items() if content is not None}
-    (folder / "metrics.json").write_text(json.dumps(known))
+    metrics = {**METRICS, **changes, "training": {**METRICS["training"], **changes.get("training", {})}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
     models = {name: {"model": "?", "sha256": name[0] * 64} for name in ("target", "coder", "poet")}
     fusion = {"packages": {"pta-ray": "9.8.7", "torch": "1.2.3"}, "models": models}
     (folder / "fusion.json").write_text(json.dumps(fusion))

@@ -35,7 +35,7 @@ def test_without_validations_they_end_with_the_result(tmp_path: Path) -> None:
 
 
 def test_what_a_simulated_target_made_up_is_no_starting_point(tmp_path: Path) -> None:
-    report = read_run(write_run(tmp_path, simulated=["target"]))  # type: ignore[arg-type]
+    report = read_run(write_run(tmp_path, simulated=["target"]))
     assert report.bits_curves["code"] == [(2, 1.75), (4, 1.8)]
     assert [model.role for model in report.models] == ["target, and teacher as it was, simulated", "source", "source"]
 
