@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pta_ray.job_file import load_job
 from tests.conftest import in_new_process
 from tests.oracles.held_out import of_result
+from tests.unit.run_report.runs import report_in
 
 SETTINGS = {"learning_rate": 1e-3, "warmup": 0.1, "batch_windows": 8, "micro_batch_windows": 4}
 SECRETS = {
@@ -113,6 +114,20 @@ def test_the_result_says_what_made_it(fused: tuple[Path, str]) -> None:
     assert "bits per byte" in printed and "fused" in printed
     assert not (folder / ".ray").exists()
     assert not folder.with_name("fused.partial").exists()
+
+
+def test_the_report_shows_what_was_measured(fused: tuple[Path, str]) -> None:
+    metrics = json.loads((fused[0] / "metrics.json").read_text())
+    report = report_in(fused[0] / "report.html")
+    training = metrics["training"]
+    assert report.bits_per_byte == metrics["bits_per_byte"] and report.losses == [tuple(p) for p in training["losses"]]
+    assert report.bits_curves["python"][0] == (0, metrics["bits_per_byte"]["target"]["python"])
+    assert len(report.learning_rates) == training["steps"] and report.alignment == metrics["alignment"]
+    assert [stage.name for stage in report.stages] == list(metrics["stages"]) and report.bottleneck
+    assert sum(sum(by.values()) for by in report.won.values()) == training["num_windows"]
+    assert report.representations
+    assert report.representations.after.compactness == training["representations"]["after"]["compactness"]
+    assert 0 < report.representations.after.compactness != report.representations.before.compactness < 1
 
 
 def test_no_secret_of_the_environment_is_printed_or_written_down(fused: tuple[Path, str]) -> None:

@@ -43,7 +43,8 @@ function legend(svg, names, width, top, sample, kind = "") {
     const name = fitted(whole, width - 34);
     const needs = 34 + widthOf(name);
     if (x && x + needs > width) [x, y] = [0, y + 20];
-    svg.append(shape("g", { "data-series": i }, sample(i, x + 4, y), words(name, x + 30, y + 4, kind)));
+    const around = shape("rect", { x, y: y - 10, width: needs, height: 20, fill: "transparent" }); // can be clicked
+    svg.append(shape("g", { "data-series": i }, around, sample(i, x + 4, y), words(name, x + 30, y + 4, kind)));
     x += needs + 10;
   });
   return names.length ? y - top + 20 : 0;
