@@ -133,4 +133,5 @@ def compactness(states_NH: Tensor, groups_N: Tensor) -> float:
 
 
 def _spread(states_NH: Tensor) -> Tensor:
-    return (states_NH - states_NH.mean(0)).norm(dim=1).mean().clamp(min=1e-30)
+    spread: Tensor = (states_NH - states_NH.mean(0)).norm(dim=1).mean().clamp(min=1e-30)
+    return spread
