@@ -41,7 +41,8 @@ function curves(id, title, unit, series) {
         words(short(level), left - 6, yOf(level) + 4, "quiet end"));
     }
     for (const step of ticks(first, last, Math.max(2, Math.floor((right - left) / 90)))) {
-      if (step >= first && step <= last && Number.isInteger(step)) svg.append(words(short(step), xOf(step), top + height + 18, "quiet middle"));
+      if (step < first || step > last || !Number.isInteger(step)) continue;
+      svg.append(words(short(step), xOf(step), top + height + 18, "quiet middle"));
     }
     svg.append(words("step", right, top + height + 34, "quiet end"));
     if (at >= 0) svg.append(shape("path", { class: "cursor", d: `M${xOf(steps[at])} ${top}v${height}` }));

@@ -44,8 +44,8 @@ function summary(report) {
   if (after) {
     if (before && !report.simulated.includes(report.target)) {
       const [start, end] = [mean(Object.values(before)), mean(Object.values(after))];
-      rows.push(["bits", "bits per byte, mean of domains", `${fixed(start)} → ${fixed(end)} (${end < start ? "−" : "+"}${
-        percent(Math.abs(end / start - 1))})`]);
+      const change = `${end < start ? "−" : "+"}${percent(Math.abs(end / start - 1))}`;
+      rows.push(["bits", "bits per byte, mean of domains", `${fixed(start)} → ${fixed(end)} (${change})`]);
     } else {
       rows.push(["bits", "bits per byte, mean of domains", fixed(mean(Object.values(after)))]);
     }
@@ -81,8 +81,8 @@ function learning(report) {
   const begins = domains.some(({ points }) => points[0]?.[0] === 0);
   const said = begins ? "Step 0 of the bits per byte is the target before training." : "";
   const missing = domains.length ? "" : "No held-out text was given.";
-  const chosen = report.best_step === null ? "" : ` The weights of step ${count(report.best_step)} are the result: the same ${
-    ""}text chose them, which flatters them a little.`;
+  const chosen = report.best_step === null ? "" : ` The weights of step ${count(report.best_step)} are the result: `
+    + "the same text chose them, which flatters them a little.";
   return section("learning", "Learning", side(...parts), note(said + missing + chosen), quality(report));
 }
 
@@ -140,8 +140,10 @@ function stages(report) {
     stage.tokens ? count(Math.round(stage.tokens_per_second)) : "", percent(stage.busy_share), count(stage.processes),
     count(stage.failures)]);
   const said = limit ? [make("p", { class: "limit", id: "limit" }, "Limited by ", make("strong", {}, limit.operator),
-    `, which was busy ${percent(limit.busy_share)} of its time and can do ${short(limit.windows_per_second)} windows a ${
-    ""}second. ${limits.length > 1 ? "Its stages take turns in the same processes. " : ""}What would help: ${limit.remedy}.`)] : [];
+    `, which was busy ${percent(limit.busy_share)} of its time `,
+    `and can do ${short(limit.windows_per_second)} windows a second. `,
+    limits.length > 1 ? "Its stages take turns in the same processes. " : "",
+    `What would help: ${limit.remedy}.`)] : [];
   return section("stages", "What the stages did", ...said,
     picture(busy("busy", "Busy share of each stage", report.stages, limits)),
     table(["stage", "windows", "tokens", "tokens/s", "busy", "processes", "failures"], rows, 1));
@@ -149,12 +151,16 @@ function stages(report) {
 
 function setAside(report) {
   if (!report.num_set_aside) return section("aside", "Set aside", note("Nothing."));
-  const rows = report.set_aside.map(({ stage, reason, number, share, first }) => [make("span", { class: "long" }, reason), stage, first.join(", ") +
-    (number > first.length ? ", …" : ""), count(number), share === null ? "unknown" : percent(share)]);
-  const shown = report.set_aside.reduce((sum, { number }) => sum + number, 0);
-  const rest = report.num_set_aside - shown;
-  return section("aside", "Set aside", note(`${count(report.num_set_aside)} windows or documents that the run went on ${
-    ""}without; quarantine.parquet holds all of them.`), table(["reason", "stage", "which", "number", "of the text"], rows, 3),
+  const rows = report.set_aside.map(({ stage, reason, number, share, first }) => {
+    const which = first.join(", ") + (number > first.length ? ", …" : "");
+    const part = share === null ? "unknown" : percent(share);
+    return [make("span", { class: "long" }, reason), stage, which, count(number), part];
+  });
+  const rest = report.num_set_aside - report.set_aside.reduce((sum, { number }) => sum + number, 0);
+  return section("aside", "Set aside",
+    note(`${count(report.num_set_aside)} windows or documents that the run went on without; `,
+      "quarantine.parquet holds all of them."),
+    table(["reason", "stage", "which", "number", "of the text"], rows, 3),
     rest ? note(`${count(rest)} more, for other reasons.`) : "");
 }
 
@@ -185,8 +191,8 @@ async function start() {
   byId("title").textContent = `${report.name}: fusion report`;
   byId("facts").textContent = `${sources} into ${report.target}`;
   byId("warning").hidden = !report.simulated.length;
-  byId("warning").textContent = `A trial of the machinery: ${report.simulated.join(", ")} did not run. What they say was ${
-    ""}made up, and figures that tell of them mean nothing.`;
+  byId("warning").textContent = `A trial of the machinery: ${report.simulated.join(", ")} did not run. `
+    + "What they say was made up, and figures that tell of them mean nothing.";
   byId("main").append(...[summary, fused, learning, winners, alignment, stages, representations, setAside]
     .map((part) => part(report)).filter(Boolean));
   pictures.forEach(({ repaint }) => repaint());

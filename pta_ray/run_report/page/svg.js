@@ -16,7 +16,11 @@ function shape(tag, attributes = {}, ...children) {
 const words = (text, x, y, kind = "") => shape("text", { x, y, class: kind }, text);
 const LETTER = 7; // the width of one in the pictures, about
 const widthOf = (text) => LETTER * text.length;
-const fitted = (text, width) => (widthOf(text) <= width ? text : `${[...text].slice(0, Math.floor(width / LETTER) - 1).join("")}…`);
+
+function fitted(text, width) {
+  if (widthOf(text) <= width) return text;
+  return `${[...text].slice(0, Math.floor(width / LETTER) - 1).join("")}…`;
+}
 
 function short(value) {
   if (value === 0) return "0";
