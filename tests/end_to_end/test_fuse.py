@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pta_ray.job_file import load_job
 from tests.conftest import in_new_process
 from tests.oracles.held_out import of_result
-from tests.unit.run_report.runs import report_in
+from tests.unit.run_report.packed import report_in
 
 SETTINGS = {"learning_rate": 1e-3, "warmup": 0.1, "batch_windows": 8, "micro_batch_windows": 4}
 SECRETS = {

@@ -1,9 +1,6 @@
 """A small run's files, with numbers that are easy to follow."""
 
-import base64
-import gzip
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,6 @@ import yaml
 from pta_ray.board import SetAside, Snapshot
 from pta_ray.config import Job
 from pta_ray.result import write_quarantine
-from pta_ray.run_report.model import Report
 
 JOB: dict[str, Any] = {
     "target": "owner/target",
@@ -79,10 +75,3 @@ def write_run(folder: Path, set_aside: list[SetAside] | None = None, **changes: 
     (folder / "job.yaml").write_text(yaml.safe_dump(Job.model_validate(JOB).model_dump(mode="json")))
     write_quarantine(folder / "quarantine.parquet", Snapshot(set_aside=SET_ASIDE if set_aside is None else set_aside))
     return folder
-
-
-def report_in(page: Path) -> Report:
-    """What a browser unpacks."""
-    match = re.search(r'<script type="text/plain" id="data">([A-Za-z0-9+/=]+)</script>', page.read_text())
-    assert match
-    return Report.model_validate_json(gzip.decompress(base64.b64decode(match[1])))
