@@ -1,5 +1,6 @@
 """The command line. Nothing heavy is imported before a job has proved sound."""
 
+import json
 import sys
 import traceback
 from dataclasses import dataclass
@@ -290,6 +291,37 @@ def report(
         check_page(output)
     write_report(run, path)
     Console().print(f"{path} ({path.stat().st_size / 1e3:.0f} kB)", highlight=False, markup=False)
+
+
+@app.command()
+def plan(
+    job_file: JobFile,
+    overrides: Overrides = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOSTS",
+            help="As '2x{gpus: 8, gpu: H100, cpus: 96, memory: 1TB}', several kinds joined by +; or `here`, the cores of "
+            "this machine. By default as many hosts of eight A100 as the job takes.",
+        ),
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Ask this Ray cluster what it has, instead.")] = None,
+    tokens: Annotated[
+        float | None, typer.Option(help="Of the training text, in the target's; by default from its files' sizes.")
+    ] = None,
+    price: Annotated[float | None, typer.Option(help="Of a GPU for an hour.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Estimate a job before it runs: memory, speed, bottleneck, hours and cost, from model configurations alone."""
+    from pta_ray.planning.run import plan_job
+
+    found = plan_job(load_job(job_file, overrides or []), cluster, address, tokens, price)
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2))
+        return
+    from pta_ray.reports.plan_tables import print_plan
+
+    print_plan(found, Console())
 
 
 def _print_plan(job: Job, placement: Placement) -> None:

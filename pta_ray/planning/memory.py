@@ -146,4 +146,6 @@ def _head(settings: Training, a: Architecture, size: int) -> float:
 
 def _summed(device: Mapping[str, float], host: Mapping[str, float]) -> dict[str, float]:
     """Without GPUs all of it is the host's."""
-    return {part: device.get(part, 0.0) + host.get(part, 0.0) for part in [*device, *(p for p in host if p not in device)]}
+    return {
+        part: device.get(part, 0.0) + host.get(part, 0.0) for part in [*device, *(p for p in host if p not in device)]
+    }

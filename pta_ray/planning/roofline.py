@@ -6,10 +6,22 @@ A stage's work is a few parts that follow each other. Each is limited by arithme
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pta_ray.config import ServedModel, Training
 from pta_ray.planning.architecture import Architecture
 from pta_ray.planning.hardware import Rates
+
+ALIGNED_POSITIONS = 40_000.0
+"""That an alignment actor does in a second, of one source, on one CPU."""
+READ_TOKENS = 200_000.0
+"""That are cut into windows in a second, on one CPU."""
+
+_LOG_PROB_PASSES = 40  # in bytes of the vocabulary's logits: normalising, the most probable, and fresh memory for these
+_LOSS_PASSES = 16
+_BACKWARD_TRAFFIC = 3  # forward and back, of what lies between the products
+_GRADIENT_BYTES = 16  # of a parameter, in each pass: they are made, added up and cleared
+_OPTIMIZER_BYTES = 40  # of a parameter, in each step: the norm, and AdamW reads and writes its state and the weights
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,15 @@ class Efficiency:
 
     compute: float
     memory: float
+
+
+_CPU = {"score": Efficiency(0.7, 0.8), "train": Efficiency(0.7, 0.8)}
+_GPU = {"score": Efficiency(0.5, 0.7), "train": Efficiency(0.4, 0.7)}
+
+
+def efficiency(stage: Literal["score", "train"], on_gpu: bool) -> Efficiency:
+    """Of CPUs as fitted, of GPUs as is common."""
+    return (_GPU if on_gpu else _CPU)[stage]
 
 
 def seconds_per_token(parts: Sequence[Work], rates: Rates, efficiency: Efficiency) -> float:
@@ -64,10 +85,37 @@ def training_work(settings: Training, a: Architecture, window_tokens: int, size:
     step_tokens = settings.batch_windows * window_tokens / workers
     return [
         _times(body, passes),
-        _times(attention, passes + settings.lora is not None),
+        _times(attention, 3 + settings.gradient_checkpointing),
         _times(between, _BACKWARD_TRAFFIC + settings.gradient_checkpointing),
         _times(head, 2 if settings.lora else 3),
         Work("loss", 0, 4 * _LOSS_PASSES * a.vocabulary),
         Work("gradients", 0, _GRADIENT_BYTES * trained / tokens),
         Work("optimizer", 0, _OPTIMIZER_BYTES * trained / (workers if settings.zero_stage else 1) / step_tokens),
     ]
+
+
+def _forward(a: Architecture, window_tokens: int, tokens: int, size: int) -> tuple[Work, Work, Work, Work]:
+    """Matrices of the layers, attention, all that is done between these, and the head.
+
+    Args:
+        tokens: of a pass, which reads every weight once.
+    """
+    inputs_and_outputs = sum(linear.inputs + linear.outputs for linear in a.linears)
+    return (
+        Work("layers", 2 * a.body_weights, size * (a.body_weights / tokens + a.layers * inputs_and_outputs)),
+        # Scores and what they weigh, over the half of the window that lies before a token.
+        Work("attention", 2 * a.layers * a.heads * a.head_size * window_tokens, 0),
+        Work("between", 0, size * a.layers * _traffic_of_layer(a)),
+        Work("head", 2 * a.embedding, size * a.embedding / tokens),
+    )
+
+
+def _traffic_of_layer(a: Architecture) -> float:
+    """Numbers that pass between memory and processor for a token, each operation of its own: normalisations, rotations
+    of queries and keys, sums with the residual stream, activation function and gate."""
+    rotated = (a.heads + a.kv_heads) * a.head_size if a.gated else 0
+    return 8 * a.num_norms * a.hidden + 8 * rotated + 6 * a.hidden + (5 if a.gated else 2) * a.intermediate
+
+
+def _times(work: Work, factor: float) -> Work:
+    return Work(work.name, factor * work.flops, factor * work.num_bytes)
