@@ -301,8 +301,8 @@ def plan(
         str | None,
         typer.Option(
             metavar="HOSTS",
-            help="As '2x{gpus: 8, gpu: H100, cpus: 96, memory: 1TB}', several kinds joined by +; or `here`, the cores of "
-            "this machine. By default as many hosts of eight A100 as the job takes.",
+            help="As '2x{gpus: 8, gpu: H100, cpus: 96, memory: 1TB}', several kinds joined by +; or `here`, the cores "
+            "of this machine. By default as many hosts of eight A100 as the job takes.",
         ),
     ] = None,
     address: Annotated[str | None, typer.Option(help="Ask this Ray cluster what it has, instead.")] = None,

@@ -1,12 +1,13 @@
 """What each kind of process keeps in memory, by what takes it, in bytes.
 
-Shapes in the formulas: P parameters, V vocabulary, H hidden size, N tokens of a forward pass, n of a chunk of the head.
+What engines and DeepSpeed allocate is counted from their code. Fitted to measured runs (see `roofline.efficiency`) is
+only the scratch memory of CPU libraries, beside which that of a process is rounded; of GPUs and vLLM nothing was measured.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pta_ray.config import Job, ServedModel, Training
+from pta_ray.config import ServedModel, Training
 from pta_ray.planning.architecture import Architecture
 
 GIB = 1 << 30
@@ -16,6 +17,7 @@ VLLM_MEMORY_SHARE = 0.9
 _VLLM_CPU_KV_BYTES = GIB  # VLLM_CPU_KVCACHE_SPACE
 _LOG_PROB_COPIES = 3  # logits, their logarithms, and those of the batch before
 _PROCESS_BYTES = {"vllm": 1.0 * GIB, "transformers": 0.5 * GIB, "simulated": 0.25 * GIB, "train": 0.75 * GIB}
+_SCRATCH_BYTES = {"score": 30e6, "train": 80e6}  # that CPU libraries take with their first pass
 _ALIGNMENT_BYTES = 0.5 * GIB  # of the process with its kernels
 _ALIGNMENT_BYTES_PER_TOKEN = 2048  # of a vocabulary: its bytes, tries and maps
 _REDUCE_BUCKET = 500_000_000  # elements, DeepSpeed's default
@@ -55,6 +57,7 @@ def scoring_memory(model: ServedModel, architecture: Architecture, window_tokens
     parts = {
         "weights": size * architecture.parameters / spread,
         "log-probabilities": tokens * architecture.vocabulary * 4 * _LOG_PROB_COPIES,
+        "scratch": 0.0 if on_gpu else _SCRATCH_BYTES["score"],
         "activations": size * tokens * (4 * architecture.hidden + 3 * architecture.intermediate) / spread,
     }
     if model.engine == "vllm":
@@ -87,6 +90,7 @@ def training_memory(settings: Training, architecture: Architecture, window_token
         "gradients": _gradients(trained, stage, size, workers),
         "optimizer": 12.0 * trained / (workers if stage else 1) - (0 if stage else 4 * trained),
         "activations": size * tokens * activations_per_token(settings, architecture),
+        "scratch": 0.0 if on_gpu else _SCRATCH_BYTES["train"],
         "head": _head(settings, architecture, size),
     }
     host: dict[str, float] = {"process": _PROCESS_BYTES["train"]}

@@ -174,7 +174,7 @@ def _host_memory(stages: Sequence[StagePlan], cluster: Cluster) -> list[str]:
     there = sum(host.memory for host in cluster.hosts)
     if needed > there:
         return [
-            f"all processes together need {needed / 1e9:.0f} GB of the hosts' memory, of which there are {there / 1e9:.0f}"
+            f"all processes together need {needed / 1e9:.0f} GB of the hosts' memory, which is {there / 1e9:.0f} GB"
         ]
     return []
 
@@ -284,7 +284,7 @@ def _mend(actors: Actors) -> str:
 
 def _in_turn(found: Sequence[Memory]) -> Memory:
     """Of models that share a process and take turns: all their weights and caches, the largest of their passes."""
-    passing = ("log-probabilities", "activations", "process")
+    passing = ("log-probabilities", "activations", "scratch", "process")
     together: list[dict[str, float]] = [{}, {}]
     for memory in found:
         for parts, added in zip(together, (memory.device, memory.host), strict=True):
