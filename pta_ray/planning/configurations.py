@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
+from pta_ray.checkpoint import check_model
 from pta_ray.config import Job
 from pta_ray.errors import JobError, first_line
 from pta_ray.planning.architecture import Architecture, architecture_of
@@ -42,6 +43,8 @@ def read_models(job: Job) -> list[Model]:
         JobError: a configuration is nowhere, or of an architecture that is not known; names the field.
     """
     fields = ["target.model", *(f"sources.{i}.model" for i in range(len(job.sources)))]
+    for field, model in zip(fields, job.models, strict=True):
+        check_model(field, model.model, needs_weights=False)
     asked = {model.model: _ask_hub(model.model) for model in job.models if _is_of_hub(model.model)}
     _wait([*asked.values()])
     found = []
@@ -58,11 +61,11 @@ def _is_of_hub(model: str) -> bool:
     return not Path(model).is_dir() and ("://" not in model or model.startswith("hf://"))
 
 
-def _config(field: str, model: str, asked: "Future[str] | None") -> tuple[dict[str, Any], Origin]:
+def _config(field: str, model: str, asked: "Future[dict[str, Any]] | None") -> tuple[dict[str, Any], Origin]:
     if asked is None:
         return _local(field, model), "config.json"
     if asked.done() and asked.exception() is None:
-        return json.loads(asked.result()), "hub"
+        return asked.result(), "hub"
     known = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))["models"]
     name = model.removeprefix("hf://")
     if name in known:
@@ -91,12 +94,12 @@ def _local(field: str, model: str) -> dict[str, Any]:
     return config
 
 
-def _ask_hub(model: str) -> "Future[str]":
-    """The contents of a configuration that the hub's local cache holds, or else the hub itself."""
+def _ask_hub(model: str) -> "Future[dict[str, Any]]":
+    """A configuration that the hub's local cache holds, or else the hub itself."""
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
-    name, found = model.removeprefix("hf://"), Future[str]()
+    name, found = model.removeprefix("hf://"), Future[dict[str, Any]]()
 
     def ask() -> None:
         try:
@@ -104,20 +107,20 @@ def _ask_hub(model: str) -> "Future[str]":
             url = hf_hub_url(name, _CONFIG)
             response = get_session().get(url, headers=build_hf_headers(), timeout=_HUB_SECONDS, follow_redirects=True)
             hf_raise_for_status(response)
-            found.set_result(response.text)
+            found.set_result(response.json())
         except Exception as error:
             found.set_exception(error)
 
     cached = try_to_load_from_cache(name, _CONFIG)
     if isinstance(cached, str):
-        found.set_result(Path(cached).read_text(encoding="utf-8"))
+        found.set_result(json.loads(Path(cached).read_text(encoding="utf-8")))
     else:
         # A daemon, unlike a thread of a pool: nobody waits for a name server that does not answer.
         threading.Thread(target=ask, daemon=True).start()
     return found
 
 
-def _wait(asked: Sequence["Future[str]"]) -> None:
+def _wait(asked: Sequence["Future[dict[str, Any]]"]) -> None:
     end = time.monotonic() + _HUB_SECONDS
     for future in asked:
         with suppress(OutOfTime):

@@ -1,7 +1,8 @@
 """What each kind of process keeps in memory, by what takes it, in bytes.
 
 What engines and DeepSpeed allocate is counted from their code. Fitted to measured runs (see `roofline.efficiency`) is
-only the scratch memory of CPU libraries, beside which that of a process is rounded; of GPUs and vLLM nothing was measured.
+only the scratch memory of CPU libraries; what a process takes before it loads anything is rounded. Of GPUs and vLLM
+nothing was measured.
 """
 
 from collections.abc import Mapping

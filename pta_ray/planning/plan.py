@@ -30,6 +30,7 @@ from pta_ray.planning.roofline import (
 from pta_ray.planning.traffic import Traffic, stream_traffic, training_traffic
 
 _BYTES_PER_TOKEN = 4.0  # of English text with a vocabulary of 32,000; longer by the logarithm of larger ones
+_SPREAD_EFFICIENCY = 0.8  # of GPUs that one engine is spread over: they wait for each other
 
 
 @dataclass(frozen=True)
@@ -212,9 +213,9 @@ class _Planner:
     def _rates(self, actors: Actors, share: float) -> Rates:
         """Of all that one actor computes with."""
         gpu, cpu = self._cluster.gpu, self._cluster.hosts[0].cpu
-        of_one, count = (cpu, actors.cpus * share) if not self._of_gpu(actors) or gpu is None else (
-            gpu.rates, actors.spread_gpus or actors.gpus
-        )  # fmt: skip
+        of_one, count = cpu, actors.cpus * share
+        if self._of_gpu(actors) and gpu is not None:
+            of_one, count = gpu.rates, _SPREAD_EFFICIENCY * actors.spread_gpus or actors.gpus
         return Rates(of_one.flops * count, of_one.bandwidth * count)
 
     def _of_gpu(self, actors: Actors) -> bool:

@@ -43,7 +43,7 @@ def training_traffic(settings: Training, architecture: Architecture, window_toke
     (Rajbhandari et al. 2020, arXiv 1910.02054, section 7)."""
     workers = settings.workers[0]
     size = 2 if settings.precision == "bf16" or (settings.precision == "auto" and on_gpu) else 4
-    trained, others = size * trained_parameters(settings, architecture), (workers - 1) / workers
+    trained, others = float(size * trained_parameters(settings, architecture)), (workers - 1) / workers
     passes = ceil(settings.batch_windows / (workers * settings.micro_batch_windows))
     if settings.zero_stage == 3:  # weights are gathered forward and back, gradients scattered
         of_step = passes * (2 * size * architecture.parameters + trained)
