@@ -101,6 +101,7 @@ def test_the_text_is_measured_where_it_lies_here(content: dict[str, Any]) -> Non
 
 
 def test_later_epochs_from_a_cache_are_not_scored_again(content: dict[str, Any], tmp_path: Path) -> None:
+    content["training"]["workers"] = 6
     content["data"] = {"train": content["data"], "epochs": 3}
     again = plan(content)
     content["data"]["cache"] = str(tmp_path / "cache")
