@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from math import ceil, log2
 from typing import Any
 
-from pta_ray.config import Job
+from pta_ray.config import Job, Training
 from pta_ray.errors import JobError
 from pta_ray.placement import Actors, Placement, check_fit, place
 from pta_ray.planning.architecture import Architecture
@@ -101,6 +101,11 @@ def bytes_per_token(architecture: Architecture) -> float:
     return _BYTES_PER_TOKEN * log2(architecture.vocabulary) / log2(32_000)
 
 
+def _with_workers(settings: Training, count: int) -> Training:
+    """The settings for so many workers."""
+    return settings.model_copy(update={"workers": (count, count)})
+
+
 def make_plan(
     job: Job, models: list[Model], cluster: Cluster, tokens: float | None, price: float | None, is_shared: bool
 ) -> Plan:
@@ -125,7 +130,9 @@ def make_plan(
     pace = slowest.tokens_per_second
     traffic = Traffic(
         *stream_traffic(job, planner.lengths),
-        training_traffic(job.training, planner.target, job.data.window_tokens, on_gpu),
+        training_traffic(
+            _with_workers(job.training, placement.training.count), planner.target, job.data.window_tokens, on_gpu
+        ),
     )
     hours = _seconds(job, tokens, pace, of_train) / 3600 if tokens else None
     gpu_hours = hours * placement.gpus if hours is not None else None
@@ -233,7 +240,7 @@ class _Planner:
     def _training_seconds(self, actors: Actors, share: float) -> float:
         """Of one worker, for a token."""
         job, on_gpu = self._job, self._of_gpu(actors)
-        settings, tokens = job.training, job.data.window_tokens
+        settings, tokens = _with_workers(job.training, actors.count), job.data.window_tokens
         trained = trained_parameters(settings, self.target)
         work = training_work(settings, self.target, tokens, 2 if on_gpu else 4, trained)
         computing = seconds_per_token(work, self._rates(actors, share), efficiency("train", on_gpu))
