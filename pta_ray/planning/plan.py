@@ -207,7 +207,7 @@ class _Planner:
         if actors.stage == "train":
             return actors.count / self._training_seconds(actors, share)
         if actors.stage == "align":
-            return share * actors.count * ALIGNED_POSITIONS / len(self._job.sources)
+            return share * actors.count * ALIGNED_POSITIONS[self._job.alignment.method] / len(self._job.sources)
         return share * actors.count * READ_TOKENS
 
     def stage(self, actors: Actors, pace: float, share: float) -> StagePlan:

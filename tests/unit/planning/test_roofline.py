@@ -30,6 +30,11 @@ def test_a_part_is_limited_by_arithmetic_or_by_memory() -> None:
     assert seconds_per_token(parts, rates, Efficiency(0.5, 0.25)) == pytest.approx(1.0 + 2.0)
 
 
+def test_layers_take_time_of_their_own() -> None:
+    parts = [Work("a", 500, 10), Work("calls", 0, 0, layers=0.1)]
+    assert seconds_per_token(parts, Rates(1000, 100), Efficiency(1, 1, layer_seconds=2)) == pytest.approx(0.5 + 0.2)
+
+
 def test_a_token_takes_two_operations_for_each_weight_and_those_of_attention() -> None:
     found = named(scoring_work(ServedModel(model="it"), gpt_neox(), LENGTH, 2))
     assert found["layers"].flops == 2 * 4 * 12 * 128**2
