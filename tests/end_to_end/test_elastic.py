@@ -36,7 +36,7 @@ def add_host(cluster: Cluster) -> Any:
 def test_training_grows_and_shrinks_with_the_cluster_and_learns_from_every_window_once(
     cluster: Cluster, demo: Path, tmp_path: Path
 ) -> None:
-    cached, output = make_cache(tmp_path / "cached", demo), tmp_path / "fused"
+    cached, output = make_cache(tmp_path / "cached", demo, num_documents=6), tmp_path / "fused"
     # The driver belongs to the first host: it would go with the other one.
     run = start(cached, output, "--address", cluster.address, **SETTINGS)
     wait_for_checkpoint(run, output, 20)
