@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo smollm2 test test-slow bench lint setup
+.PHONY: demo smollm2 test test-slow calibrate bench lint setup
 demo: setup
 	$(BIN)/python -m jobs.demo.make_demo
 	rm -rf runs/demo runs/demo.partial
@@ -17,12 +17,13 @@ smollm2: setup
 test: setup
 	$(BIN)/pytest -m "not slow"
 
-# What measures this machine has it for itself. Then two files at the same time: most of what these tests do is wait for
-# one process or another to start.
-PLANNING := tests/end_to_end/test_planning.py
+# Two files at the same time: most of what these tests do is wait for one process or another to start.
 test-slow: setup
-	$(BIN)/pytest -m slow $(PLANNING)
-	$(BIN)/pytest -m slow -n 2 --dist loadfile --ignore $(PLANNING)
+	$(BIN)/pytest -m "slow and not calibration" -n 2 --dist loadfile
+
+# Compares what `pta-ray plan` says with what is measured: only on a machine that does nothing else.
+calibrate: setup
+	$(BIN)/pytest -s -m calibration
 
 bench: setup
 	$(BIN)/python -m jobs.demo.make_demo

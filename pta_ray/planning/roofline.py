@@ -57,8 +57,8 @@ def efficiency(stage: Literal["score", "train"], on_gpu: bool) -> Efficiency:
 
     Fitted, together with the counts of passes above, by hand to Llamas of 3 to 114 million parameters with vocabularies
     of 4,096 to 32,000 on one thread of a Xeon with AVX-512, in float32: the transformers engine, and DeepSpeed ZeRO-2
-    on one worker. The predicted speeds were 0.87 to 1.13 of the measured ones there. The time of calls was put in when a
-    model of two million parameters, which was not among them, came out too fast.
+    on one worker. The predicted speeds were 0.87 to 1.13 of the measured ones there. The time of calls was put in
+    when a model of two million parameters, which was not among them, came out too fast.
     """
     return (_GPU if on_gpu else _CPU)[stage]
 

@@ -22,9 +22,8 @@ from tests.end_to_end.simulated_runs import READING, write_job
 ALONE = "left alone"
 ACTORS = ["scoring actor"] * 5 + ["alignment actor"] * 3 + [READING]
 RUNS: dict[str, list[str]] = {
-    "actors": [*ACTORS, *ACTORS[2:8]],
+    "actors and driver": [*ACTORS, *ACTORS[2:8], DRIVER, DRIVER],
     "training": ["training worker"] * 3 + ["split coordinator", "training controller"],
-    "driver": [*ACTORS[3:7], DRIVER, DRIVER],
     "hosts": [*ACTORS[3:7], HOST, HOST],
 }
 """What is killed in each run, in random order."""

@@ -11,7 +11,7 @@ from tests.end_to_end.planning_runs import BATCHED_TOKENS, MICRO_BATCH, PASSES, 
 MODEL = ServedModel(model="random", engine="transformers", max_batched_tokens=BATCHED_TOKENS)
 TRAINING = Training(micro_batch_windows=MICRO_BATCH, batch_windows=MICRO_BATCH * PASSES)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.calibration]
 
 
 def predicted(size: Size, stage: str) -> tuple[Memory, list[Work]]:
