@@ -1,12 +1,9 @@
 """`pta-ray fuse` from a job file to a checkpoint, with every real component."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -217,22 +214,3 @@ def test_hostile_text_survives_on_another_engine_and_zero_stage(demo: Path, tmp_
     stages = metrics["stages"]
     assert len(metrics["set_aside"]) == 2
     assert 100 < stages["train"]["rows"] == metrics["training"]["num_windows"] == stages["align"]["rows"]
-
-
-@pytest.mark.slow
-def test_a_killed_run_leaves_no_result_and_the_next_one_succeeds(demo: Path, tmp_path: Path) -> None:
-    models = [{"model": str(demo / "models" / name), "engine": "simulated"} for name in ("target", "python")]
-    job = write_job(tmp_path, demo, target=models[0], sources=models[1:])
-    command = [sys.executable, "-c", "from pta_ray.cli import main; main()", "fuse", str(job), "--simulated"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if " step " in line:
-            break
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "fused").exists()
-    time.sleep(5)  # Ray's processes notice that their driver is gone
-    result = pta_ray("fuse", job, "--simulated")
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "fused" / "config.json").exists()

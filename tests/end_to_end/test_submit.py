@@ -135,9 +135,7 @@ def drain(hosts: Hosts, host: int) -> None:
     assert drained.returncode == 0, drained.stdout
 
 
-def test_a_host_that_comes_is_used_and_one_that_is_drained_is_done_without(
-    hosts: Hosts, demo: Path, tmp_path: Path
-) -> None:
+def test_hosts_that_come_are_used_and_those_that_go_are_done_without(hosts: Hosts, demo: Path, tmp_path: Path) -> None:
     job, output = write_small_job(tmp_path, demo, workers=[1, 2], checkpoints={"every_steps": 2}), tmp_path / "fused"
     content = yaml.safe_load(job.read_text())
     content["data"] |= {"epochs": 5, "held_out": []}
@@ -152,7 +150,11 @@ def test_a_host_that_comes_is_used_and_one_that_is_drained_is_done_without(
     time.sleep(NOTICE_SECONDS)
     assert submission.poll() is None
     hosts.kill(drained)
+    hosts.kill(3)
+    wait_for_checkpoint(submission, output, 2, num_workers=1)
     transcript = read_to_end(submission)
     assert transcript.exit_code == 0, transcript.printed
-    metrics = json.loads((output / "metrics.json").read_text())
-    assert metrics["training"]["num_windows"] == count_windows(load_job(job, []))
+    metrics, num_windows = json.loads((output / "metrics.json").read_text()), count_windows(load_job(job, []))
+    assert metrics["training"]["num_windows"] == num_windows
+    assert sum(count for name, count in metrics["counts"].items() if name.startswith("won/")) == num_windows
+    assert len(metrics["training"]["losses"]) == -(-num_windows // SETTINGS["batch_windows"])

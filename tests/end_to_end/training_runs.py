@@ -19,14 +19,14 @@ from tests.end_to_end.test_fuse import SETTINGS, pta_ray, soon_started, write_jo
 SECONDS = 500
 
 
-def make_cache(folder: Path, demo: Path, num_documents: int = 3, held_out: bool = False, **alignment: object) -> Path:
-    """Fused rows of three epochs over some documents of each domain, from engines that start soon; without held-out
+def make_cache(folder: Path, demo: Path, held_out: bool = False, **alignment: object) -> Path:
+    """Fused rows of three epochs over three documents of each domain, from engines that start soon; without held-out
     text, runs end sooner."""
     folder.mkdir(parents=True, exist_ok=True)
     job = write_job(folder, demo, **soon_started(demo, "python", "translations"), alignment=alignment)
     content = yaml.safe_load(job.read_text())
     for path in map(Path, content["data"]["train"]):
-        path.write_text("\n".join(path.read_text().splitlines()[:num_documents]))
+        path.write_text("\n".join(path.read_text().splitlines()[:3]))
     content["data"]["epochs"] = 3
     if not held_out:
         content["data"]["held_out"] = []

@@ -8,7 +8,7 @@ from pta_ray.board import Process, SetAside, Snapshot
 from pta_ray.cache import Cache, Description
 from pta_ray.config import Job
 from pta_ray.errors import JobError
-from pta_ray.result import CHECKPOINTS, QUARANTINE_SCHEMA, describe, staging_directory, write_quarantine
+from pta_ray.result import CHECKPOINTS, QUARANTINE_SCHEMA, describe, staging_directory, staging_path, write_quarantine
 
 
 def test_a_result_appears_in_one_step(tmp_path: Path) -> None:
@@ -27,6 +27,16 @@ def test_a_failure_leaves_no_result_and_keeps_the_log(tmp_path: Path) -> None:
         raise RuntimeError
     assert not (tmp_path / "out").exists()
     assert (staging / "fuse.log").read_text() == "why"
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_started_over(tmp_path: Path) -> None:
+    killed = staging_path(tmp_path / "fused")
+    (killed / "half").mkdir(parents=True)
+    (killed / "half" / "model.safetensors").touch()
+    with staging_directory(tmp_path / "fused") as staging:
+        assert list(staging.iterdir()) == []
+        (staging / "config.json").touch()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["config.json"]
 
 
 def test_a_refused_run_leaves_nothing(tmp_path: Path) -> None:
