@@ -201,14 +201,13 @@ def test_weights_that_cannot_be_loaded_end_the_run_in_one_line(demo: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_hostile_text_survives_on_another_engine_and_zero_stage(demo: Path, tmp_path: Path) -> None:
+def test_hostile_text_survives_on_both_engines(demo: Path, tmp_path: Path) -> None:
     lines = [json.dumps({"text": text}).encode() for text in ["A sound document.", *HOSTILE]]
     lines += [b"{broken", b'{"text": 7}', b'{"text": "\xff\xfe"}', b'{"text": "half \\ud83d"}', b'{"text": null}']
     (tmp_path / "hostile.jsonl").write_bytes(b"\n".join(lines))
     data = {"train": [str(tmp_path / "hostile.jsonl")], "window_tokens": 512}
     sources = [{"model": str(demo / "models" / "python"), "engine": "transformers", "replicas": 2}]
-    training = {**SETTINGS, "zero_stage": 3, "workers": 2}
-    result = pta_ray("fuse", write_job(tmp_path, demo, sources=sources, data=data, training=training))
+    result = pta_ray("fuse", write_job(tmp_path, demo, sources=sources, data=data))
     assert result.returncode == 0, result.stderr
     metrics = json.loads((tmp_path / "fused" / "metrics.json").read_text())
     stages = metrics["stages"]
