@@ -1,4 +1,4 @@
-"""What `pta-ray fuse --address` refuses. Fusions on a cluster are in test_hosts.py and test_faults.py."""
+"""What `pta-ray fuse --address` refuses. Fusions on a cluster are in test_submit.py and test_faults.py."""
 
 from collections.abc import Iterator
 from pathlib import Path

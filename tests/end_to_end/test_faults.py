@@ -1,7 +1,5 @@
 """Everything that a fusion consists of may die or hang: it learns from every window once all the same."""
 
-import json
-import random
 import signal
 from collections import Counter
 from pathlib import Path
@@ -11,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.benchmarks.faults import ALONE, measure, seed_of_environment, summary
-from tests.end_to_end.faults import DRIVER, HOST, Outcome, fuse_and_kill
+from tests.end_to_end.faults import DRIVER, HOST, Outcome
 from tests.end_to_end.simulated_runs import BATCH_WINDOWS, EPOCHS, TITLES, Run, windows_by_domain, write_job
 
 pytestmark = pytest.mark.slow
@@ -96,18 +94,6 @@ def test_windows_that_cannot_be_scored_are_set_aside_and_all_others_learned_from
     trained = sum(count for name, count in metrics["counts"].items() if name.startswith("won/"))
     assert trained == num_windows - len(rows)
     assert metrics["training"]["num_windows"] == num_windows
-
-
-def test_engines_that_die_now_and_then_cost_no_window(demo: Path, tmp_path: Path) -> None:
-    simulated = {"tokens_per_second": 10_000, "failure_rate": 0.03}
-    job = write_job(
-        tmp_path, demo, served={"simulated": simulated}, data={"window_tokens": 16}, training={"batch_windows": 32}
-    )
-    outcome = fuse_and_kill("failures", job, [], random.Random(0))
-    assert outcome.trained == outcome.num_windows > 0
-    assert (outcome.lost, outcome.doubled, outcome.set_aside, outcome.left) == (0, 0, 0, [])
-    stages = json.loads((tmp_path / "fused" / "metrics.json").read_text())["stages"]
-    assert sum(stage["failures"] for stage in stages.values()) > 0
 
 
 def test_too_many_windows_that_fail_end_the_run_with_the_first_reasons(demo: Path, tmp_path: Path) -> None:

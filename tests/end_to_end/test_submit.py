@@ -1,20 +1,27 @@
-"""`pta-ray submit` from a host of a real Ray cluster that asks for a token, to a fused checkpoint."""
+"""`pta-ray submit` from a host of a real Ray cluster that asks for a token, to a fused checkpoint; and hosts
+that come and go while a run is there."""
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from safetensors import safe_open
 
+from pta_ray.config import Job
 from pta_ray.job_file import load_job
+from pta_ray.text.documents import read
+from pta_ray.text.reading import plan_reads
+from pta_ray.text.windows import cut
+from pta_ray.tokenizers.loading import load_tokenizer
 from tests.end_to_end.test_fuse import SETTINGS, write_job
-from tests.end_to_end.test_hosts import count_windows, is_at_work, titles
 from tests.end_to_end.training_runs import wait_for_checkpoint
 from tests.fixtures.hosts import HEAD, Hosts, ip_address, new_hosts
 
@@ -71,6 +78,25 @@ def write_small_job(folder: Path, demo: Path, **training: object) -> Path:
     target, source = ({"model": str(demo / "models" / name), "engine": "transformers"} for name in ("target", "python"))
     training = {**SETTINGS, **training}
     return write_job(folder, demo, target=target, sources=[source], training=training)
+
+
+def count_windows(job: Job) -> int:
+    """That the stream has to bring to the target, counted without it."""
+    tokenizer = load_tokenizer(job.target.model, trust_remote_code=False)
+    documents = (document for task in plan_reads(job.data).tasks for piece in task for document in read(piece))
+    return sum(len(list(cut(document.text, tokenizer, job.data.window_tokens))) for document in documents)
+
+
+def titles(processes: Iterable[psutil.Process]) -> Iterator[str]:
+    """What processes call themselves; Ray's workers by their task or actor."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            yield " ".join(process.cmdline()).strip()
+
+
+def is_at_work(hosts: Hosts, host: int) -> bool:
+    """Whether an actor that scores or aligns is on a host."""
+    return any("MapWorker" in title for title in titles(hosts.processes(host)))
 
 
 def start(hosts: Hosts, job: Path, *environment: str, at: int = 1) -> subprocess.Popen[str]:
@@ -138,6 +164,7 @@ def drain(hosts: Hosts, host: int) -> None:
 def test_hosts_that_come_are_used_and_those_that_go_are_done_without(hosts: Hosts, demo: Path, tmp_path: Path) -> None:
     job, output = write_small_job(tmp_path, demo, workers=[1, 2], checkpoints={"every_steps": 2}), tmp_path / "fused"
     content = yaml.safe_load(job.read_text())
+    content["sources"][0]["engine"] = "vllm"
     content["data"] |= {"epochs": 5, "held_out": []}
     job.write_text(yaml.safe_dump(content))
     submission = start(hosts, job, at=HEAD)
@@ -149,7 +176,7 @@ def test_hosts_that_come_are_used_and_those_that_go_are_done_without(hosts: Host
     drain(hosts, drained)
     time.sleep(NOTICE_SECONDS)
     assert submission.poll() is None
-    hosts.kill(drained)
+    hosts.cut(drained)
     hosts.kill(3)
     wait_for_checkpoint(submission, output, 2, num_workers=1)
     transcript = read_to_end(submission)

@@ -1,7 +1,6 @@
-"""Training as users run it: interrupted, gone on with, on more and fewer workers. What becomes of killed workers is in
-test_faults.py."""
+"""Training as users run it: interrupted, gone on with, validated, with adapters. What becomes of killed workers is in
+test_faults.py, and more and fewer of them in test_submit.py."""
 
-import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,54 +25,24 @@ def cached(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_cache(tmp_path_factory.mktemp("tokens"), demo)
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(cached: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
-    """Losses by step of a run on two workers that nothing happened to."""
-    output = tmp_path_factory.mktemp("uninterrupted") / "fused"
-    return dict(train(cached, output, workers=2, **EVERY_STEP)["training"]["losses"])
-
-
-@pytest.fixture(scope="module")
-def interrupted(cached: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of a run on two workers that was killed behind its fourth step."""
-    output = tmp_path_factory.mktemp("interrupted") / "fused"
-    train_and_kill(cached, output, 4, workers=2, **EVERY_STEP)
-    return output
-
-
-def copied(interrupted: Path, folder: Path) -> Path:
-    """The output of a run that was interrupted at the same point."""
-    output = folder / "fused"
-    shutil.copytree(f"{interrupted}.partial", f"{output}.partial")
-    return output
-
-
 def num_rows(cached: Path) -> int:
     return int(pq.read_table(cached / "cache").num_rows)
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    cached: Path, uninterrupted: dict[int, float], interrupted: Path, tmp_path: Path
-) -> None:
-    output = copied(interrupted, tmp_path)
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(cached: Path, tmp_path: Path) -> None:
+    """On as many workers; with more and fewer of them in tests/unit/training/test_trainer.py."""
+    alone = train(cached, tmp_path / "alone", workers=2, **EVERY_STEP)
+    expected = dict(alone["training"]["losses"])
+    output = tmp_path / "fused"
+    train_and_kill(cached, output, 4, workers=2, **EVERY_STEP)
     refused = pta_ray("fuse", cached / "job.yaml", "--from-cache", cached / "cache", "--set", f"output={output}")
     assert refused.returncode == 2 and "go on from it with --resume" in refused.stderr
     metrics = train(cached, output, "--resume", workers=2, **EVERY_STEP)
     losses = dict(metrics["training"]["losses"])
-    assert losses.keys() == uninterrupted.keys()
-    assert losses == pytest.approx(uninterrupted, abs=1e-6)
+    assert losses.keys() == expected.keys()
+    assert losses == pytest.approx(expected, abs=1e-6)
     assert metrics["training"]["num_windows"] == num_rows(cached)
     assert sum(count for name, count in metrics["counts"].items() if name.startswith("won/")) == num_rows(cached)
-
-
-def test_a_run_goes_on_with_one_worker_and_then_with_three(
-    cached: Path, uninterrupted: dict[int, float], interrupted: Path, tmp_path: Path
-) -> None:
-    output = copied(interrupted, tmp_path)
-    train_and_kill(cached, output, 8, "--resume", workers=1, **EVERY_STEP)
-    metrics = train(cached, output, "--resume", workers=3, zero_stage=3, **EVERY_STEP)
-    assert dict(metrics["training"]["losses"]) == pytest.approx(uninterrupted, abs=1e-3)
-    assert metrics["training"]["num_windows"] == num_rows(cached)
 
 
 def test_validation_keeps_the_best_and_stops_early(demo: Path, tmp_path: Path) -> None:
