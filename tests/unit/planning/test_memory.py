@@ -59,9 +59,20 @@ def test_a_stage_of_zero_shards_what_it_says() -> None:
     by_stage = [training(zero_stage=stage, workers=8) for stage in (1, 2, 3)]
     assert [found["optimizer"] for found in by_stage] == [12 * P / 8] * 3
     assert [found["weights"] for found in by_stage] == [2 * P, 2 * P, 2 * P / 8]
-    gradients = [found["gradients"] for found in by_stage]
-    assert gradients == sorted(gradients, reverse=True)
+    made, bucket = 2 * P, 2 * 2 * min(P, 500_000_000)  # in bfloat16: of all, or two buckets of them
+    assert by_stage[0]["gradients"] == made + 4 * P + 4 * P / 8, "float32 sums, and what a worker's optimizer reads"
+    assert by_stage[1]["gradients"] == bucket + (4 + 4) * P / 8, "as in stage 1, of a worker's share"
+    assert by_stage[2]["gradients"] == bucket + 4 * P / 8, "the optimizer reads the sums"
     assert by_stage[2]["gathered weights"] == 2 * P  # fewer than DeepSpeed would gather at most
+
+
+def test_gradients_in_buckets_stay_the_size_of_those_however_large_the_model() -> None:
+    large = architecture_of({
+        "model_type": "llama", "vocab_size": V, "hidden_size": 4096, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "intermediate_size": 11008,
+    })  # fmt: skip
+    device = training_memory(Training(zero_stage=3, workers=8), large, LENGTH, on_gpu=True).device
+    assert device["gradients"] == 2 * 2 * 500_000_000 + 4 * large.parameters / 8
 
 
 def test_without_zero_bfloat16_is_trained_as_with_stage_one_and_float32_keeps_no_copy() -> None:
