@@ -7,9 +7,7 @@ from typing import Any, Literal
 from jobs.experiments.models import BAD, SOURCES
 from pta_ray.config import Alignment, Fusion, Training
 
-Change = Literal[
-    "second_softmax", "no_tail", "pairs_only", "actual_only", "corpus_counts", "certainty", "gate", "target_only"
-]
+Change = Literal["second_softmax", "no_tail", "pairs_only", "actual_only", "corpus_counts", "certainty", "gate"]
 
 TRAINING = {"learning_rate": 1e-3, "warmup": 0.05, "batch_windows": 8}
 """Of all arms."""
@@ -40,13 +38,15 @@ class Arm:
 
 
 MAIN = {
-    "clm": Arm(training={"clm_weight": 1}),
+    "clm": Arm(training={"clm_weight": 1}, sources=()),
+    "itself only": Arm(sources=()),
     "exact": Arm({"method": "exact"}),
     "mined": Arm({"method": "mined"}),
     "pta-paper": Arm({"method": "pta-paper"}),
     "pta": Arm(),
 }
-"""Compared on both regimes."""
+"""Compared in all regimes. `itself only` has no source, only what the target believed before: what fusing is worth less
+that is worth is what the sources know."""
 
 ONE_CHANGE = {
     "k=5": Arm({"top_k": 5}),
@@ -80,9 +80,8 @@ IDEAS = {
     "weight 0.5 to 1": Arm(training={"clm_weight": {"start": 0.5, "end": 1}}),
     "reverse KL": Arm(training={"divergence": "reverse_kl"}),
     "temperature 2": Arm(training={"temperature": 2}),
-    "itself only": Arm(change="target_only"),
 }
-"""What might improve the method, and what shows why it works."""
+"""What might improve the method."""
 
 ROBUSTNESS = {
     "bad source alone": Arm(sources=(BAD,)),
@@ -105,12 +104,12 @@ ARMS = {**MAIN, **ONE_CHANGE, **IDEAS, **ROBUSTNESS, **RATES}
 
 @dataclass(frozen=True)
 class Regime:
-    """How much text there is. Both have nearly the same number of tokens and steps."""
+    """How much text there is. All have nearly the same number of tokens and steps."""
 
     share: float
     """Of the windows of each domain: those of some documents, chosen by the seed."""
     epochs: int
 
 
-REGIMES = {"scarce": Regime(0.25, 4), "plenty": Regime(1.0, 1)}
-"""In both, the order is the seed's."""
+REGIMES = {"plenty": Regime(1, 1), "scarce": Regime(1 / 4, 4), "scarcest": Regime(1 / 16, 16)}
+"""In all, the order is the seed's."""

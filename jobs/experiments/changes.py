@@ -57,8 +57,6 @@ def changed(
             return replace(aligned, confidence_M=confidence_M * certainty(probs_MK))
         case "gate":
             return replace(aligned, confidence_M=np.where(probs_MK[:, 0] > own.probs_MK[:, 0], confidence_M, 0))
-        case "target_only":
-            return replace(aligned, confidence_M=np.zeros_like(confidence_M))
     return aligned
 
 

@@ -16,7 +16,7 @@ from jobs.experiments.statistics import Estimate, estimate
 from jobs.experiments.text import DOMAINS
 from jobs.experiments.windows import WINDOW_TOKENS
 
-BASELINES = ("clm", "mined")
+BASELINES = ("clm", "itself only", "mined")
 
 
 def write_report(folder: Path = RESULTS.parent) -> None:
@@ -68,7 +68,7 @@ def _setting(regimes: Mapping[str, Mapping[str, Arm]]) -> str:
         f"{len(runs)} runs, {tokens:,} tokens learned from, {seconds / 3600:.1f} hours of one core in all.",
         f"Windows of {WINDOW_TOKENS} tokens; {settings}; all else as a job file has it by default.",
         *(
-            f"`{name}`: {regime.share:.0%} of the text's documents of each domain, chosen by the seed, {regime.epochs} "
+            f"`{name}`: {regime.share:.4g} of the text's documents of each domain, chosen by the seed, {regime.epochs} "
             f"epoch{'s' if regime.epochs > 1 else ''}; {_tokens(regimes[name])} tokens a run."
             for name, regime in REGIMES.items()
             if regimes[name]
@@ -145,15 +145,16 @@ def _changes(title: str, arms: Mapping[str, Arm], group: Iterable[str], plots: P
 
 
 def _robustness(arms: Mapping[str, Arm]) -> str:
-    if "clm" not in arms:
-        return ""
     rows = []
-    for name in ("pta", *ROBUSTNESS):
-        if name in arms:
-            domain, loss = arms[name].worst_loss(arms["clm"])
-            rows.append([name, str(arms[name].against(arms["clm"])), domain, _percent(loss)])
-    note = "Scarce text. A source that is worse than the target everywhere, against learning from the text alone."
-    return f"## Robustness\n\n{note}\n\n" + table(["arm", "less clm", "worst domain", "there, relative"], rows)
+    for name, others in {"pta": ("clm",), **dict.fromkeys(ROBUSTNESS, ("clm", "itself only", "pta"))}.items():
+        for other in others:
+            if name in arms and other in arms:
+                domain, loss = arms[name].worst_loss(arms[other])
+                rows.append([name, other, str(arms[name].against(arms[other])), domain, _percent(loss)])
+    if not rows:
+        return ""
+    note = "Scarce text. A source that is worse than the target everywhere, alone or beside the others."
+    return f"## Robustness\n\n{note}\n\n" + table(["arm", "less", "mean", "worst domain", "there, relative"], rows)
 
 
 def _winners(arms: Mapping[str, Arm]) -> str:
