@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo smollm2 test test-slow calibrate bench lint setup
+.PHONY: demo smollm2 experiments test test-slow calibrate bench lint setup
 demo: setup
 	$(BIN)/python -m jobs.demo.make_demo
 	rm -rf runs/demo runs/demo.partial
@@ -13,6 +13,10 @@ smollm2: setup
 	$(BIN)/python -m jobs.demo.make_demo
 	rm -rf runs/smollm2 runs/smollm2.partial
 	$(BIN)/pta-ray fuse jobs/smollm2.yaml
+
+# Hours: trains the models that are compared, then some hundred targets. What is there already is not made again.
+experiments: setup
+	$(BIN)/python -m jobs.experiments
 
 test: setup
 	$(BIN)/pytest -m "not slow"
