@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 Divergence = Literal["cross_entropy", "forward_kl", "reverse_kl", "jsd"]
+Tail = Literal["label", "bucket"]
 Choice = Literal["min_ce", "avg_ce", "position"]
 
 
@@ -206,8 +207,9 @@ class Alignment(Settings):
     """`pta`: semi-relaxed transport, the actual token pinned to its exact probability. The others are there to compare
     with: `pta-paper`, balanced transport and then each candidate to where most of it goes; `mined`, each candidate to
     the nearest token by edit distance, as FuseLLM does; `exact`, to the same token or to none."""
-    cost: Literal["prefix", "edit"] = "prefix"
-    """Transport cost of `pta` between two candidates: `prefix` is 0 where one begins with the other; `edit` is the
+    cost: Literal["canonical", "prefix", "edit"] = "canonical"
+    """Transport cost of `pta` between two candidates: `canonical` is 0 where both tokenizers, taking the longest token
+    that they have, may write the same text like this; `prefix` is 0 where one begins with the other; `edit` is the
     paper's normalised edit distance."""
     epsilon: float = Field(0.02, ge=0.001, le=10)
     """Entropic regularisation of the transport."""
@@ -296,6 +298,10 @@ class Training(Settings):
     """What is minimised between the fused distributions and the target's."""
     temperature: float = Field(1.0, gt=0)
     """Flattens both distributions before they are compared."""
+    tail: Tail = "label"
+    """What is learned of the mass that no candidate has: `label`: where the text goes on with none of them, that token,
+    as the text does as often as the sources say; `bucket`: everywhere, that it lies on some other token. `reverse_kl`,
+    `jsd` and intervals have buckets always."""
     learning_rate: float = Field(1e-5, gt=0)
     warmup: float = Field(0.008, ge=0, lt=1)
     """Share of the run in which the learning rate rises; it then falls along a cosine to a tenth."""

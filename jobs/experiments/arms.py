@@ -7,7 +7,9 @@ from typing import Any, Literal
 from jobs.experiments.models import BAD, SOURCES
 from pta_ray.config import Alignment, Fusion, Training
 
-Change = Literal["second_softmax", "no_tail", "pairs_only", "actual_only", "corpus_counts", "certainty", "gate"]
+Change = Literal[
+    "second_softmax", "no_tail", "pairs_only", "actual_only", "corpus_counts", "certainty", "gate", "light_abstention"
+]
 
 TRAINING = {"learning_rate": 1e-3, "warmup": 0.05, "batch_windows": 8}
 """Of all arms."""
@@ -22,7 +24,7 @@ class Arm:
     training: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = SOURCES
     change: Change | None = None
-    """What the package does not offer, see `changes.py`."""
+    """What the package does not offer, see `changes.py` and, for `light_abstention`, `learning.py`."""
 
     def alignment_settings(self) -> Alignment:
         """As in a job file."""
@@ -44,6 +46,7 @@ MAIN = {
     "mined": Arm({"method": "mined"}),
     "pta-paper": Arm({"method": "pta-paper"}),
     "pta": Arm(),
+    "weight=0.5": Arm(training={"clm_weight": 0.5}),
 }
 """Compared in all regimes. `itself only` has no source, only what the target believed before: what fusing is worth less
 that is worth is what the sources know."""
@@ -53,23 +56,26 @@ ONE_CHANGE = {
     "k=20": Arm({"top_k": 20}),
     "k=64": Arm({"top_k": 64}),
     "weight=0.2": Arm(training={"clm_weight": 0.2}),
-    "weight=0.5": Arm(training={"clm_weight": 0.5}),
     "weight=0.9": Arm(training={"clm_weight": 0.9}),
     "avg_ce": Arm(fusion={"choice": "avg_ce"}),
     "position": Arm(fusion={"choice": "position"}),
     "1 source": Arm(sources=SOURCES[:1]),
     "2 sources": Arm(sources=SOURCES[:2]),
     "only smollm2": Arm(sources=SOURCES[2:]),
-    "tail dropped": Arm(change="no_tail"),
+    "cost=prefix": Arm({"cost": "prefix"}),
+    "cost=edit": Arm({"cost": "edit"}),
+    "tail=bucket": Arm(training={"tail": "bucket"}),
+    "tail dropped": Arm(training={"tail": "bucket"}, change="no_tail"),
+    "abstaining counts less": Arm(change="light_abstention"),
+    "these three": Arm({"cost": "prefix"}, training={"tail": "bucket"}, change="light_abstention"),
     "1-1 pairs only": Arm(change="pairs_only"),
     "rho=0.01": Arm({"rho": 0.01}),
     "rho=0.5": Arm({"rho": 0.5}),
     "epsilon=0.005": Arm({"epsilon": 0.005}),
     "epsilon=0.1": Arm({"epsilon": 0.1}),
-    "cost=edit": Arm({"cost": "edit"}),
     "second softmax": Arm({"method": "pta-paper"}, change="second_softmax"),
 }
-"""One thing at a time, with scarce text."""
+"""One thing at a time, with scarce text; `these three` are the prefix cost, the bucket and light abstention."""
 
 IDEAS = {
     "intervals": Arm({"targets": "intervals"}),
@@ -104,12 +110,12 @@ ARMS = {**MAIN, **ONE_CHANGE, **IDEAS, **ROBUSTNESS, **RATES}
 
 @dataclass(frozen=True)
 class Regime:
-    """How much text there is. All have nearly the same number of tokens and steps."""
+    """How much text there is. All arms have the same tokens and steps in it."""
 
     share: float
     """Of the windows of each domain: those of some documents, chosen by the seed."""
     epochs: int
 
 
-REGIMES = {"plenty": Regime(1, 1), "scarce": Regime(1 / 4, 4), "scarcest": Regime(1 / 16, 16)}
-"""In all, the order is the seed's."""
+REGIMES = {"plenty": Regime(1, 1), "scarce": Regime(1 / 4, 4), "long": Regime(1, 4)}
+"""In all, the order is the seed's. Plenty and scarce have the same number of steps, nearly."""

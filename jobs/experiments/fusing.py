@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +38,12 @@ def fused_rows(pool: TextSet, arm: Arm) -> list[FusedRow]:
 
 def key(arm: Arm) -> str:
     """The same for all arms that learn from the same windows."""
-    settings = {**asdict(arm), "training": {}}
+    settings = {
+        "alignment": arm.alignment_settings().model_dump(),
+        "fusion": arm.fusion_settings().model_dump(),
+        "sources": arm.sources,
+        "change": arm.change,
+    }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

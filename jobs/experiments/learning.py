@@ -30,6 +30,7 @@ def learn(
     order: Sequence[int],
     settings: Training,
     sorted_ids_O: npt.NDArray[np.int64] | None,
+    light_abstention: bool = False,
 ) -> tuple[Any, list[float], int]:
     """Fine-tunes the target on some windows.
 
@@ -37,6 +38,7 @@ def learn(
         rows: the fused windows.
         order: which of them are learned from, one after the other; some may come several times.
         sorted_ids_O: see `Student`.
+        light_abstention: where a source abstains the text does not stand in for it; such positions count for less.
 
     Returns: the model, the objective of every step, and the number of tokens learned from.
     """
@@ -54,6 +56,10 @@ def learn(
         for begin in range(0, len(chosen), MICRO_BATCH):
             batch = collate([rows[i] for i in chosen[begin : begin + MICRO_BATCH]])
             total, *_ = student(batch.ids_BL, weight, *batch.targets)
+            if light_abstention:
+                abstained_N = batch.targets.weight_N * (1 - batch.targets.confidence_N)
+                text_alone, *_ = student(batch.ids_BL, 1.0, *batch.targets._replace(weight_N=abstained_N))
+                total = total - (1 - weight) * text_alone
             (total / num_positions).backward()
             loss += float(total.detach()) / num_positions
         torch.nn.utils.clip_grad_norm_(student.parameters(), settings.gradient_clipping)

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from jobs.demo.files import write_atomically
-from jobs.experiments.arms import ARMS, REGIMES, Regime
+from jobs.experiments.arms import ARMS, MAIN, REGIMES, Regime
 from jobs.experiments.fusing import fuse, fused_rows
 from jobs.experiments.learning import learn, score
 from jobs.experiments.measuring import TOP_K, bits_per_byte, distances
@@ -72,13 +72,15 @@ def run(folder: Path, regime: str, arm: str, seed: int) -> None:
     tokenizer = pool.tokenizer(TARGET)
     is_of_sets = ARMS[arm].alignment_settings().targets == "intervals"
     sorted_ids_O = tokenizer.table.sorted_ids_O if is_of_sets else None
-    model, losses, num_tokens = learn(folder / "models" / TARGET, rows, order, settings, sorted_ids_O)
+    model, losses, num_tokens = learn(
+        folder / "models" / TARGET, rows, order, settings, sorted_ids_O, ARMS[arm].change == "light_abstention"
+    )
     learned = time.monotonic() - begin
     scores = score(model, [s.ids_L for s in held_out.scores(TARGET, 1)], TOP_K)
     measured = bits_per_byte(held_out, scores, tokenizer)
     result: dict[str, Any] = {
         "bits_per_byte": measured,
-        "distances": distances(held_out, scores),
+        "distances": distances(held_out, scores) if arm in MAIN else {},
         "num_steps": len(losses),
         "num_tokens": num_tokens,
         "losses": [round(loss, 4) for loss in losses],

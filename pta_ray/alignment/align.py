@@ -49,7 +49,7 @@ def method_of(settings: Alignment) -> Method:
         case "exact":
             return Method("exact", "piece", 0.0, hard=True, pinned=False)
         case _:
-            joined: Joined = "piece" if settings.cost == "prefix" else "nearest"
+            joined: Joined = "nearest" if settings.cost == "edit" else "piece"
             return Method(settings.cost, joined, settings.rho, hard=False, pinned=True)
 
 

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from pta_ray.alignment.candidates import TargetCandidates
 from pta_ray.alignment.conditioning import EOS_LENGTH, Array, SourceCandidates
 from pta_ray.alignment.edit_distance import MAX_PATTERN, clear, distance, levenshtein, new_masks, prepare
+from pta_ray.alignment.trie import Trie, token_within, walk
 from pta_ray.alignment.vocabularies import Vocabularies
 
-_PREFIX, _EDIT, _EXACT = range(3)
+_CANONICAL, _PREFIX, _EDIT, _EXACT = range(4)
 _NUM_KNOWN = 1 << 16
 """Pairs of strings whose edit cost is remembered within a batch; a power of 2. A pair that is crowded out is computed
 again."""
@@ -24,6 +25,18 @@ _HASH_FACTOR = np.int64(-7046029254386353131)  # 2^64 / golden ratio, odd: sprea
 Cost = Callable[[Vocabularies, SourceCandidates, npt.NDArray[np.float32], TargetCandidates], npt.NDArray[np.float32]]
 """The cost [M, C, Y] of moving each source candidate's mass p [M, C] to each target candidate; where there is none to
 be moved it is not computed."""
+
+
+def canonical_cost(
+    vocabularies: Vocabularies, source: SourceCandidates, p_MC: npt.NDArray[np.float32], target: TargetCandidates
+) -> npt.NDArray[np.float32]:
+    """0 where both tokenizers may write the same text like this, if each takes the longest token that it has; else 1.
+
+    The text begins with the source's candidate, or what is left of it. A target token that is not longer must be the
+    longest that the candidate begins with: for " as" it is not " a", where the target has " as". One that is longer
+    must go on where the source has no longer token: " a" does not stand for " and", where the source has " and".
+    """
+    return _costs(_CANONICAL, vocabularies, source, p_MC, target)
 
 
 def prefix_cost(
@@ -47,7 +60,7 @@ def exact_cost(
     return _costs(_EXACT, vocabularies, source, p_MC, target)
 
 
-COSTS: dict[str, Cost] = {"prefix": prefix_cost, "edit": edit_cost, "exact": exact_cost}
+COSTS: dict[str, Cost] = {"canonical": canonical_cost, "prefix": prefix_cost, "edit": edit_cost, "exact": exact_cost}
 
 
 def _costs(
@@ -60,8 +73,9 @@ def _costs(
     num_M, num_Y = target.ids_MY.shape
     cost_MCY = np.ones((num_M, source.ids_TC.shape[1], num_Y), np.float32)
     _fill(
-        kind, vocabularies.source.data_N, source.starts_TC, source.lengths_TC, p_MC,
-        vocabularies.target.data_N, vocabularies.target.offsets_V1, vocabularies.target.eos_id, target.ids_MY, cost_MCY,
+        kind, vocabularies.source_trie, vocabularies.source.data_N, vocabularies.source.offsets_V1, source.ids_TC,
+        source.starts_TC, source.lengths_TC, p_MC, vocabularies.trie, vocabularies.target.data_N,
+        vocabularies.target.offsets_V1, vocabularies.target.eos_id, target.ids_MY, cost_MCY,
     )  # fmt: skip
     return cost_MCY
 
@@ -69,10 +83,14 @@ def _costs(
 @numba.njit(cache=True, nogil=True)
 def _fill(
     kind: int,
+    source_trie: Trie,
     source_data_N: Array,
+    source_offsets_V1: Array,
+    ids_TC: Array,
     starts_TC: Array,
     lengths_TC: Array,
     p_MC: Array,
+    trie: Trie,
     data_N: Array,
     offsets_V1: Array,
     eos_id: int,
@@ -97,6 +115,9 @@ def _fill(
             if length == EOS_LENGTH:
                 for y in range(count):
                     cost_Y[y] = ids_MY[m, y] != eos_id
+            elif kind == _CANONICAL:
+                x_N = source_data_N[source_offsets_V1[ids_TC[m, c]] : start + length]
+                _canonical_row(source_trie, x_N, length, trie, data_N, offsets_V1, starts_Y, lengths_Y, count, cost_Y)
             elif kind == _PREFIX:
                 _prefix_row(source_data_N, start, length, data_N, starts_Y, lengths_Y, count, cost_Y)
             elif kind == _EDIT:
@@ -113,6 +134,35 @@ def _common_prefix(source_data_N: Array, start: int, data_N: Array, begin: int, 
     while common < shorter and source_data_N[start + common] == data_N[begin + common]:
         common += 1
     return common
+
+
+@numba.njit(cache=True, nogil=True)
+def _canonical_row(
+    source_trie: Trie,
+    x_N: Array,
+    length: int,
+    trie: Trie,
+    data_N: Array,
+    offsets_V1: Array,
+    starts_Y: Array,
+    lengths_Y: Array,
+    count: int,
+    cost_Y: Array,
+) -> None:
+    """Of a source's token, of which the last `length` bytes have not been read."""
+    start = len(x_N) - length
+    i, _, _ = walk(trie, x_N[start:])
+    longest = offsets_V1[i + 1] - offsets_V1[i] if i >= 0 else 0
+    for y in range(count):
+        begin, end = starts_Y[y], starts_Y[y] + lengths_Y[y]
+        shorter = min(length, lengths_Y[y])
+        if shorter == 0 or _common_prefix(x_N, start, data_N, begin, shorter) < shorter:
+            continue
+        if lengths_Y[y] > length:
+            is_canonical = not token_within(source_trie, x_N, data_N[begin + length : end])
+        else:
+            is_canonical = lengths_Y[y] == longest
+        cost_Y[y] = not is_canonical
 
 
 @numba.njit(cache=True, nogil=True)

@@ -63,6 +63,21 @@ def walk(trie: Trie, x: Array) -> tuple[int, int, int]:
 
 
 @numba.njit(cache=True, nogil=True)
+def token_within(trie: Trie, x: Array, rest: Array) -> bool:
+    """Whether a token begins with all of x, ends behind it, and goes on with nothing but bytes of the rest."""
+    nodes_N4 = trie.nodes_N4
+    node = _ROOT
+    for i in range(len(x) + len(rest)):
+        child = nodes_N4[node, _BASE] + (x[i] if i < len(x) else rest[i - len(x)])
+        if nodes_N4[child, _PARENT] != node:
+            return False
+        node = child
+        if i >= len(x) and nodes_N4[node, _TOKEN] >= 0:
+            return True
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
 def _build(data_N: Array, offsets_V1: Array, sorted_ids_O: Array) -> tuple[Array, Array, int]:
     """Places the nodes level by level, so that the upper levels, which every walk reads, lie together."""
     nodes_N4, high_N = _grown(np.empty((0, 4), np.int32), np.empty(0, np.int32), 4 * len(sorted_ids_O) + 4 * _NUM_BYTES)

@@ -24,6 +24,11 @@ class Vocabularies:
     """Of the target's tokens."""
 
     @cached_property
+    def source_trie(self) -> Trie:
+        """Of the source's tokens."""
+        return build_trie(self.source)
+
+    @cached_property
     def piece_V(self) -> npt.NDArray[np.int32]:
         """The longest target token that each source token begins with, see `VocabularyMap`."""
         return longest_prefixes(self.source, self.target, self.trie)

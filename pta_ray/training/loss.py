@@ -1,12 +1,23 @@
 """The objective and its gradient, from hidden states and sparse targets, one chunk of positions at a time.
 
-    L = sum_n weight_n * (w * CLM_n + (1 - w) * c_n * D_n)
+    L = sum_n weight_n * (w * CLM_n + (1 - w) * (c_n * D_n + (1 - c_n) * CLM_n))
 
 with CLM the cross-entropy of the actual next token, D the divergence between the fused distribution and the student's
-(`divergence`), c the confidence of the fused one (Zeng et al. 2025, arXiv 2509.17276, equation 1). D compares buckets:
+(`divergence`), c the confidence of the fused one: where it abstains the text stands in for it, so that all positions
+count alike (with c = 1, Zeng et al. 2025, arXiv 2509.17276, equation 1). D compares buckets:
 
-    tokens      the K entries of a distribution and one bucket for all the unnamed rest, whose mass is not dropped
+    tokens      the K entries of a distribution, and the tail
     intervals   for each interval of the vocabulary in byte order, what lies in it and what does not; D is their sum
+
+The tail's mass t lies on tokens that no entry names. As a `bucket` it says that they have t together, not which of them
+has it, and those are the tokens that the student knows least. With `label` the text says which: an actual next token y
+that is not among the entries comes up with probability t, and is then learned with weight 1; where it is among them,
+there is no tail. Over texts that the distribution p would write, that is all of p (Rao-Blackwell, the other way about:
+the label's expectation where p is named, the label where it is not),
+
+    E_y [ sum_i p_i e_i + 1(y unnamed) e_y ] = p
+
+Of the actual next token and K others, those are named that are not the least.
 
 Let z be a position's logits. Both kinds divide the vocabulary into a few groups of tokens: each entry and the rest, or
 the stretches between neighbouring ends of intervals. The loss depends on z only through R_g = log(sum of exp(z_v), v in
@@ -27,12 +38,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pta_ray.config import Divergence
+from pta_ray.config import Divergence, Tail
 from pta_ray.training.divergence import divergence
 from pta_ray.training.linear_loss import linear_loss
 
 Tensor = torch.Tensor
 
+_LEAST_NAMED = 1e-3
+"""An entry with less, such as the traces that regularised transport leaves, says nothing of which tokens are named."""
 _ROWS = 16
 """Positions at a time whose probabilities in byte order exist, in float64, beside the chunk's logits."""
 
@@ -73,10 +86,27 @@ class Objective:
     """w. With 1, D is not computed."""
     divergence: Divergence
     temperature: float
+    tail: Tail
 
     def fused(self, teacher_probs: Tensor, student_log_probs: Tensor) -> Tensor:
         """D over the last axis."""
         return divergence(self.divergence, self.temperature, teacher_probs, student_log_probs)
+
+    def buckets(self, probs_nK: Tensor) -> tuple[Tensor, Tensor]:
+        """The entries [n, K], the actual token first, and the tail as distributions [n, G], G = K + 1, and their
+        weights [n, 1]: with `label` 1 only over many texts."""
+        if self.tail == "bucket" or self.divergence not in ("cross_entropy", "forward_kl"):
+            tail_n1 = (1 - probs_nK.sum(1, keepdim=True)).clamp_min(0)
+            return torch.cat([probs_nK, tail_n1], 1), torch.ones_like(tail_n1)
+        actual_n1, others_nX = probs_nK[:, :1], torch.nn.functional.pad(probs_nK[:, 1:], (0, 1))
+        least_n1 = others_nX.masked_fill(others_nX < _LEAST_NAMED, torch.inf).amin(1, keepdim=True)
+        named_n1 = actual_n1 >= least_n1
+        if num_others := probs_nK.shape[1] - 1:
+            last_n1 = others_nX[:, :num_others].argmin(1, keepdim=True)
+            others_nX.scatter_(1, last_n1, others_nX.gather(1, last_n1).masked_fill_(named_n1, 0))
+        teacher_nG = torch.cat([torch.where(named_n1, actual_n1, 1), others_nX], 1)
+        weight_n1 = teacher_nG.sum(1, keepdim=True)
+        return teacher_nG / weight_n1, weight_n1
 
     def gradient(self, weight_n: Tensor, clm_n: Tensor, fused_n: Tensor, inputs: Tensor) -> Tensor:
         """Of the chunk's loss, by what its two parts were computed from."""
@@ -99,6 +129,7 @@ class ChunkedLoss(torch.nn.Module):
         head: torch.nn.Linear,
         divergence: Divergence,
         temperature: float,
+        tail: Tail,
         positions_per_chunk: int,
         sorted_ids_O: npt.NDArray[np.int64] | None,
     ) -> None:
@@ -107,6 +138,7 @@ class ChunkedLoss(torch.nn.Module):
         self.weight, self.bias = head.weight, head.bias
         self._divergence: Divergence = divergence
         self._temperature = temperature
+        self._tail: Tail = tail
         self._positions_per_chunk = positions_per_chunk
         order_V = None if sorted_ids_O is None else _whole_order(sorted_ids_O, head.out_features)
         self.register_buffer("order_V", order_V, persistent=False)
@@ -123,10 +155,10 @@ class ChunkedLoss(torch.nn.Module):
             targets: the tensors of `TokenTargets` or `SetTargets`.
 
         Returns:
-            L, differentiable once; and without gradients weight_n * CLM_n [N] and weight_n * c_n * D_n [N], the latter
-            0 for w = 1. All float32.
+            L, differentiable once; and without gradients weight_n * CLM_n [N] and what it is mixed with [N], 0 for w =
+            1. All float32.
         """
-        objective = Objective(clm_weight, self._divergence, self._temperature)
+        objective = Objective(clm_weight, self._divergence, self._temperature, self._tail)
 
         def overwrite(logits_nV: Tensor, chunk: slice) -> tuple[Tensor, Tensor]:
             next_ids_n, parts = next_ids_N[chunk], [tensor[chunk] for tensor in targets]
@@ -147,7 +179,7 @@ def _whole_order(sorted_ids_O: npt.NDArray[np.int64], num_V: int) -> Tensor:
 def token_losses(
     objective: Objective, logits_nV: Tensor, next_ids_n: Tensor, targets: TokenTargets
 ) -> tuple[Tensor, Tensor]:
-    """Weighted CLM and D of a chunk [n]; overwrites its logits by the gradient of their mixture."""
+    """Both parts of a chunk's loss [n], weighted; overwrites its logits by the gradient of their mixture."""
     next_ids_n1 = next_ids_n[:, None]
     num_entries = 1 if objective.clm_weight == 1 else targets.ids_NK.shape[1]
     ids_nK = targets.ids_NK[:, :num_entries]
@@ -155,7 +187,7 @@ def token_losses(
     ids_nK = torch.where(empty_nK, next_ids_n1, ids_nK)
     ids_nK[:, 0], empty_nK[:, 0] = next_ids_n, False
     probs_nK = targets.probs_NK[:, :num_entries].masked_fill(empty_nK, 0)
-    tail_n1 = (1 - probs_nK.sum(1, keepdim=True)).clamp_min(0)
+    teacher_nG, weight_n1 = objective.buckets(probs_nK)
 
     named_nK = logits_nV.gather(1, ids_nK).masked_fill_(empty_nK, -torch.inf)
     rest_nV = logits_nV.scatter_(1, ids_nK, -torch.inf)
@@ -165,9 +197,10 @@ def token_losses(
     groups_nG = torch.cat([named_nK, rest_n1.log() + largest_n1], 1).requires_grad_()
     with torch.enable_grad():
         log_probs_nG = groups_nG.log_softmax(1)
-        clm_n, fused_n = -log_probs_nG[:, 0], torch.zeros_like(tail_n1[:, 0])
+        clm_n, fused_n = -log_probs_nG[:, 0], torch.zeros_like(weight_n1[:, 0])
         if objective.clm_weight < 1:
-            fused_n = targets.confidence_N * objective.fused(torch.cat([probs_nK, tail_n1], 1), log_probs_nG)
+            divergence_n = weight_n1[:, 0] * objective.fused(teacher_nG, log_probs_nG)
+            fused_n = torch.lerp(clm_n, divergence_n, targets.confidence_N)
         gradient_nG = objective.gradient(targets.weight_N, clm_n, fused_n, groups_nG)
     rest_nV.mul_(torch.where(rest_n1 > 0, gradient_nG[:, -1:] / rest_n1, 0))
     rest_nV.scatter_add_(1, ids_nK, gradient_nG[:, :-1])
@@ -214,7 +247,7 @@ def _block_of_set_losses(
         log_probs_nI2 = masses_nI2.clamp_min(torch.finfo(torch.float32).tiny).log().log_softmax(2)
         teacher_nI2 = torch.stack([targets.probs_NI, 1 - targets.probs_NI], 2).double().clamp_min(0)
         fused_nI = objective.fused(teacher_nI2, log_probs_nI2).masked_fill(targets.low_NI == targets.high_NI, 0)
-        fused_n = targets.confidence_N * fused_nI.sum(1)
+        fused_n = torch.lerp(clm_n, fused_nI.sum(1), targets.confidence_N.double())
         gradient_nX = objective.gradient(targets.weight_N, clm_n, fused_n, inputs_nX)
     slopes = gradient_nX[:, :-1].flatten().repeat_interleave(lengths, output_size=size)
     logits_nV.index_copy_(1, order_V, ordered_nV.mul_(slopes.view_as(ordered_nV)).float())

@@ -23,6 +23,7 @@ class Student(torch.nn.Module):
             model.get_output_embeddings(),
             settings.divergence,
             settings.temperature,
+            settings.tail,
             settings.positions_per_chunk,
             sorted_ids_O,
         )

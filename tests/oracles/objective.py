@@ -1,13 +1,13 @@
 """The training objective in float64, bucket by bucket and token by token, over whole softmaxes:
 
-    L = sum_n weight_n * (w * CLM_n + (1 - w) * c_n * D_n)
+    L = sum_n weight_n * (w * CLM_n + (1 - w) * (c_n * D_n + (1 - c_n) * CLM_n))
 
 Differentiable, so that its gradients are an oracle too.
 """
 
 import torch
 
-from pta_ray.config import Divergence
+from pta_ray.config import Divergence, Tail
 from pta_ray.training.divergence import TEACHER_FLOOR
 from pta_ray.training.loss import SetTargets, TokenTargets
 
@@ -46,9 +46,10 @@ def dense_objective(
     clm_weight: float,
     kind: Divergence,
     temperature: float,
+    tail: Tail,
     sorted_ids: list[int],
 ) -> tuple[Tensor, list[float], list[float]]:
-    """L, and by position the weighted CLM and c D."""
+    """L, and by position the weighted CLM and c D + (1 - c) CLM."""
     total, clms, fuseds = logits_NV.new_zeros(()), [], []
     for n, probs_V in enumerate(logits_NV.softmax(-1)):
         clm, weight, confidence = (
@@ -56,9 +57,10 @@ def dense_objective(
             float(targets.weight_N[n]),
             float(targets.confidence_N[n]),
         )
-        fused = logits_NV.new_zeros(())
+        fused = (1 - confidence) * clm
         if confidence > 0:
-            fused = confidence * position_divergence(probs_V, n, targets, kind, temperature, sorted_ids)
+            divergence = position_divergence(probs_V, n, targets, kind, temperature, tail, sorted_ids)
+            fused = fused + confidence * divergence
         total = total + weight * (clm_weight * clm + (1 - clm_weight) * fused)
         clms.append(weight * clm.item())
         fuseds.append(weight * fused.item())
@@ -71,6 +73,7 @@ def position_divergence(
     targets: TokenTargets | SetTargets,
     kind: Divergence,
     temperature: float,
+    tail: Tail,
     sorted_ids: list[int],
 ) -> Tensor:
     """D of one position, whose student distribution is given."""
@@ -78,8 +81,17 @@ def position_divergence(
         pairs = zip(targets.ids_NK[n].tolist(), targets.probs_NK[n].double().tolist(), strict=True)
         named = {token: prob for token, prob in pairs if token >= 0}
         rest = [token for token in range(len(probs_V)) if token not in named]
-        teacher = [*named.values(), max(1 - sum(named.values()), 0)]
-        return plain_divergence(kind, temperature, teacher, [*(probs_V[i] for i in named), probs_V[rest].sum()])
+        student = [*(probs_V[i] for i in named), probs_V[rest].sum()]
+        if tail == "bucket" or kind in ("reverse_kl", "jsd"):
+            teacher = [*named.values(), max(1 - sum(named.values()), 0)]
+            return plain_divergence(kind, temperature, teacher, student)
+        [actual, *others] = named.values()
+        if not any(prob >= 1e-3 and actual >= prob for prob in others):
+            actual = 1.0
+        elif len(named) == len(targets.ids_NK[n]):
+            others[others.index(min(others))] = 0.0
+        mass = actual + sum(others)
+        return mass * plain_divergence(kind, temperature, [p / mass for p in (actual, *others, 0)], student)
     result = probs_V.new_zeros(())
     entries = (targets.low_NI[n].tolist(), targets.high_NI[n].tolist(), targets.probs_NI[n].double().tolist())
     for low, high, prob in zip(*entries, strict=True):

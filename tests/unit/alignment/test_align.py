@@ -26,7 +26,7 @@ jobs = st.builds(
     Alignment,
     top_k=st.integers(1, 6),
     method=st.sampled_from(METHODS),
-    cost=st.sampled_from(["prefix", "edit"]),
+    cost=st.sampled_from(["canonical", "prefix", "edit"]),
     epsilon=st.sampled_from([1e-3, 0.05, 10.0]),
     rho=st.sampled_from([1e-3, 0.2, 100.0]),
 )
@@ -78,7 +78,7 @@ def test_distributions_are_distributions_whatever_the_models_say(
         assert np.all(found.probs_MK.sum(1) <= 1 + 1e-5)
 
 
-@given(toy.worlds(), st.sampled_from(["prefix", "edit"]), toy.seeds)
+@given(toy.worlds(), st.sampled_from(["canonical", "prefix", "edit"]), toy.seeds)
 def test_no_mass_is_lost_between_the_source_and_its_aligned_version(world: World, cost: str, seed: int) -> None:
     """With room for all candidates: what the source names is named, what is in its tail is in the tail."""
     random = np.random.default_rng(seed)

@@ -43,6 +43,28 @@ def test_edit_cost_agrees_with_rapidfuzz(xs: list[bytes], ys: list[bytes]) -> No
 
 
 @given(strings, strings)
+def test_canonical_cost_is_0_where_both_take_their_longest_token(xs: list[bytes], ys: list[bytes]) -> None:
+    def cost(x: bytes, y: bytes) -> float:
+        if x.startswith(y):
+            return float(y != max((z for z in ys if x.startswith(z)), key=len))
+        return float(not y.startswith(x) or any(y.startswith(z) for z in xs if len(z) > len(x)))
+
+    np.testing.assert_allclose(costs("canonical", xs, ys), expected(xs, ys, cost), atol=1e-6)
+
+
+def test_inside_a_token_what_was_read_counts_too() -> None:
+    """Of the source's "ab" and "abc" the "a" is read: "bc" does not begin "ab", as that would have been "abc"."""
+    source, target = toy.table([b"ab", b"abc", b"b"]), toy.table([b"b", b"bc", b"bd"])
+    spoken = SourceCandidates(
+        np.array([[0, 2]], np.int32), source.offsets_V1[[0, 2]][None] + [[1, 0]], np.array([[1, 1]], np.int32),
+        np.ones((1, 2), np.float32), np.ones(1, np.float32), np.zeros(1),
+    )  # fmt: skip
+    candidates = TargetCandidates(np.array([[0, 1, 2]], np.int32), np.ones((1, 3), np.float32))
+    found = COSTS["canonical"](toy.vocabularies(source, target), spoken, np.ones((1, 2), np.float32), candidates)
+    np.testing.assert_allclose(found[0], [[0, 1, 0], [0, 0, 0]], atol=1e-6)
+
+
+@given(strings, strings)
 def test_prefix_cost_is_the_share_of_the_shorter_string_that_disagrees(xs: list[bytes], ys: list[bytes]) -> None:
     def share(x: bytes, y: bytes) -> float:
         shorter = min(len(x), len(y))

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pta_ray.alignment.trie import build_trie, walk
+from pta_ray.alignment.trie import build_trie, token_within, walk
 from pta_ray.tokenizers.byte_table import ByteTable
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
 from tests.unit.alignment import toy
@@ -33,6 +33,15 @@ def test_a_walk_finds_the_longest_prefix_and_the_tokens_that_begin_with_the_stri
     table = toy.table(vocabulary)
     xs += vocabulary
     assert walked(table, xs) == [brute_force(table, x) for x in xs]
+
+
+@given(tokens, few_bytes, few_bytes)
+def test_a_token_that_ends_within_the_rest_is_found(vocabulary: list[bytes], x: bytes, rest: bytes) -> None:
+    table = toy.table(vocabulary)
+    ordinary = [table.token(i) for i in table.sorted_ids_O]
+    expected = any(len(token) > len(x) and (x + rest).startswith(token) for token in ordinary)
+    found = token_within(build_trie(table), np.frombuffer(x, np.uint8), np.frombuffer(rest, np.uint8))
+    assert found == expected
 
 
 def test_every_byte_may_follow_every_byte() -> None:

@@ -106,7 +106,10 @@ def test_who_wins_and_why() -> None:
 
 
 jobs = st.builds(
-    Alignment, top_k=st.integers(1, 6), method=st.sampled_from(METHODS), cost=st.sampled_from(["prefix", "edit"])
+    Alignment,
+    top_k=st.integers(1, 6),
+    method=st.sampled_from(METHODS),
+    cost=st.sampled_from(["canonical", "prefix", "edit"]),
 )
 
 

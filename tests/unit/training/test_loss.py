@@ -5,12 +5,12 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pta_ray.config import Divergence, Training
+from pta_ray.config import Divergence, Tail, Training
 from pta_ray.training.batches import empty_batch
 from pta_ray.training.divergence import DIVERGENCES
 from pta_ray.training.loss import ChunkedLoss, SetTargets, TokenTargets
@@ -50,11 +50,16 @@ def make_targets(kind: Kind, num_N: int, seed: int) -> tuple[torch.Tensor, Targe
 
 
 def make_loss(
-    kind: Kind, divergence: Divergence = "cross_entropy", temperature: float = 1.0, chunk: int = 8, bias: bool = False
+    kind: Kind,
+    divergence: Divergence = "cross_entropy",
+    temperature: float = 1.0,
+    tail: Tail = "label",
+    chunk: int = 8,
+    bias: bool = False,
 ) -> ChunkedLoss:
     head = torch.nn.Linear(H, V, bias=bias)
     sorted_ids_O = np.array(SORTED_IDS, np.int32) if kind == "sets" else None
-    return ChunkedLoss(head, divergence, temperature, chunk, sorted_ids_O)
+    return ChunkedLoss(head, divergence, temperature, tail, chunk, sorted_ids_O)
 
 
 def assert_equals_dense(loss: ChunkedLoss, hidden: torch.Tensor, seed: int, clm_weight: float, scale: float) -> None:
@@ -65,10 +70,8 @@ def assert_equals_dense(loss: ChunkedLoss, hidden: torch.Tensor, seed: int, clm_
     (total * scale).backward()
     inputs64 = [t.detach().double().requires_grad_() for t in (hidden, *loss.parameters())]
     logits = torch.nn.functional.linear(*inputs64)
-    divergence, temperature = loss._divergence, loss._temperature
-    expected, clms, fuseds = dense_objective(
-        logits, next_ids.tolist(), targets, clm_weight, divergence, temperature, SORTED_IDS
-    )
+    settings = loss._divergence, loss._temperature, loss._tail
+    expected, clms, fuseds = dense_objective(logits, next_ids.tolist(), targets, clm_weight, *settings, SORTED_IDS)
     assert total.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-5)
     np.testing.assert_allclose(clm_N, clms, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(fused_N, fuseds if clm_weight < 1 else np.zeros(len(hidden)), rtol=1e-4, atol=1e-5)
@@ -81,25 +84,48 @@ def assert_equals_dense(loss: ChunkedLoss, hidden: torch.Tensor, seed: int, clm_
 @pytest.mark.parametrize("kind", ["tokens", "sets"])
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("tail", ["label", "bucket"])
 @pytest.mark.parametrize("clm_weight", [0.0, 0.8, 1.0])
 def test_value_and_gradients_equal_the_dense_reference(
-    kind: Kind, divergence: Divergence, temperature: float, clm_weight: float
+    kind: Kind, divergence: Divergence, temperature: float, tail: Tail, clm_weight: float
 ) -> None:
     torch.manual_seed(0)
-    loss = make_loss(kind, divergence, temperature)
+    loss = make_loss(kind, divergence, temperature, tail)
     assert_equals_dense(loss, torch.randn(N, H), seed=0, clm_weight=clm_weight, scale=1.0)
 
 
 @given(
     st.sampled_from(["tokens", "sets"]), st.sampled_from(DIVERGENCES), st.sampled_from([0.7, 1.0, 2.0]),
-    st.integers(1, 30), st.integers(1, 30), st.booleans(), st.sampled_from([0.1, 1.0, 5.0]), st.integers(0, 99),
+    st.sampled_from(["label", "bucket"]), st.integers(1, 30), st.integers(1, 30), st.booleans(),
+    st.sampled_from([0.1, 1.0, 5.0]), st.integers(0, 99),
 )  # fmt: skip
 def test_chunks_biases_and_spread_logits_change_nothing(
-    kind: Kind, divergence: Divergence, temperature: float, chunk: int, num_N: int, bias: bool, spread: float, seed: int
-) -> None:
+    kind: Kind, divergence: Divergence, temperature: float, tail: Tail, chunk: int, num_N: int, bias: bool,
+    spread: float, seed: int,
+) -> None:  # fmt: skip
     torch.manual_seed(seed)
-    loss = make_loss(kind, divergence, temperature, chunk, bias)
+    loss = make_loss(kind, divergence, temperature, tail, chunk, bias)
     assert_equals_dense(loss, spread * torch.randn(num_N, H), seed, clm_weight=0.5, scale=0.3)
+
+
+@given(st.integers(0, 99), st.integers(1, V - 1))
+def test_labels_teach_the_tail_as_often_as_it_comes_up(seed: int, num_named: int) -> None:
+    """Over all texts that a distribution would write, no more and no less is learned than from all of it: from rows of
+    the next token and the most probable others."""
+    rng = np.random.default_rng(seed)
+    probs_V = rng.dirichlet(np.ones(V))
+    likely = np.argsort(-probs_V)
+    assume(probs_V[likely[num_named]] >= 1e-3)
+    rows = np.array([[y, *[i for i in likely if i != y][:num_named]] for y in range(V)])
+    one_V, weight_V = torch.ones(V), torch.from_numpy(probs_V).float()
+    targets = TokenTargets(torch.from_numpy(rows), weight_V[rows], one_V, weight_V)
+    torch.manual_seed(seed)
+    loss, hidden = make_loss("tokens"), torch.randn(1, H).requires_grad_()
+    total, _, _ = loss(hidden.expand(V, H), torch.arange(V), 0.0, *targets)
+    wanted = -(weight_V * loss.weight.matmul(hidden[0]).log_softmax(0)).sum()
+    assert total.item() == pytest.approx(wanted.item(), rel=1e-4)
+    found, expected = torch.autograd.grad(total, hidden), torch.autograd.grad(wanted, hidden)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
@@ -109,11 +135,14 @@ def test_a_student_that_knows_everything_named_stays_finite(divergence: Divergen
     tokens = TokenTargets(torch.tensor([[0, 1]]), torch.tensor([[0.5, 0.2]]), torch.ones(1), torch.ones(1))
     low, high = torch.tensor([[0, 1, 1]]), torch.tensor([[1, 2, 1]])
     sets = SetTargets(low, high, torch.tensor([[0.5, 0.2, 0.0]]), torch.ones(1), torch.ones(1))
-    for sorted_ids_O, targets in ((None, tokens), (np.array([0, 1, 2], np.int32), sets)):
+    cases = (None, tokens, "label"), (None, tokens, "bucket"), (np.array([0, 1, 2], np.int32), sets, "bucket")
+    for sorted_ids_O, targets, tail in cases:
         head = torch.nn.Linear(2, 3, bias=False)
         head.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
         hidden = torch.tensor([[gap, 0.0]], requires_grad=True)
-        total, _, _ = ChunkedLoss(head, divergence, 1.0, 8, sorted_ids_O)(hidden, torch.tensor([0]), 0.5, *targets)
+        total, _, _ = ChunkedLoss(head, divergence, 1.0, tail, 8, sorted_ids_O)(
+            hidden, torch.tensor([0]), 0.5, *targets
+        )
         total.backward()
         assert torch.isfinite(total) and hidden.grad is not None and torch.isfinite(hidden.grad).all()
 
@@ -124,7 +153,7 @@ def test_little_mass_on_an_interval_is_told_precisely() -> None:
     head.weight.data = torch.tensor([[0.0], [-1.0], [0.0]])
     one = torch.ones(1)
     targets = SetTargets(torch.tensor([[1]]), torch.tensor([[2]]), one[:, None], one, one)
-    loss = ChunkedLoss(head, "cross_entropy", 1.0, 8, np.array([0, 1, 2], np.int32))
+    loss = ChunkedLoss(head, "cross_entropy", 1.0, "bucket", 8, np.array([0, 1, 2], np.int32))
     hidden = torch.tensor([[25 * np.log(10.0)]], dtype=torch.float32, requires_grad=True)
     total, _, _ = loss(hidden, torch.tensor([0]), 0.0, *targets)
     total.backward()
