@@ -11,7 +11,7 @@ Change = Literal[
     "second_softmax", "no_tail", "pairs_only", "actual_only", "corpus_counts", "certainty", "gate", "light_abstention"
 ]
 
-TRAINING = {"learning_rate": 1e-3, "warmup": 0.05, "batch_windows": 8}
+TRAINING = {"clm_weight": 0.5, "learning_rate": 1e-3, "warmup": 0.05, "batch_windows": 8}
 """Of all arms."""
 
 
@@ -38,6 +38,19 @@ class Arm:
         """As in a job file."""
         return Training.model_validate({**TRAINING, **self.training})
 
+    def targets_settings(self) -> dict[str, Any]:
+        """All that decides what is learned from, every default filled in, as JSON has it."""
+        return {
+            "alignment": self.alignment_settings().model_dump(mode="json"),
+            "fusion": self.fusion_settings().model_dump(mode="json"),
+            "sources": list(self.sources),
+            "change": self.change,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides a run."""
+        return {**self.targets_settings(), "training": self.training_settings().model_dump(mode="json")}
+
 
 MAIN = {
     "clm": Arm(training={"clm_weight": 1}, sources=()),
@@ -46,7 +59,7 @@ MAIN = {
     "mined": Arm({"method": "mined"}),
     "pta-paper": Arm({"method": "pta-paper"}),
     "pta": Arm(),
-    "weight=0.5": Arm(training={"clm_weight": 0.5}),
+    "weight=0.8": Arm(training={"clm_weight": 0.8}),
 }
 """Compared in all regimes. `itself only` has no source, only what the target believed before: what fusing is worth less
 that is worth is what the sources know."""
@@ -57,6 +70,8 @@ ONE_CHANGE = {
     "k=64": Arm({"top_k": 64}),
     "weight=0.2": Arm(training={"clm_weight": 0.2}),
     "weight=0.9": Arm(training={"clm_weight": 0.9}),
+    "mined, weight=0.8": Arm({"method": "mined"}, training={"clm_weight": 0.8}),
+    "itself only, weight=0.8": Arm(training={"clm_weight": 0.8}, sources=()),
     "avg_ce": Arm(fusion={"choice": "avg_ce"}),
     "position": Arm(fusion={"choice": "position"}),
     "1 source": Arm(sources=SOURCES[:1]),
@@ -83,7 +98,7 @@ IDEAS = {
     "shared by counts": Arm(change="corpus_counts"),
     "weighted by certainty": Arm(change="certainty"),
     "gated": Arm(change="gate"),
-    "weight 0.5 to 1": Arm(training={"clm_weight": {"start": 0.5, "end": 1}}),
+    "weight 0.2 to 0.8": Arm(training={"clm_weight": {"start": 0.2, "end": 0.8}}),
     "reverse KL": Arm(training={"divergence": "reverse_kl"}),
     "temperature 2": Arm(training={"temperature": 2}),
 }

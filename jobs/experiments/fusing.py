@@ -38,13 +38,7 @@ def fused_rows(pool: TextSet, arm: Arm) -> list[FusedRow]:
 
 def key(arm: Arm) -> str:
     """The same for all arms that learn from the same windows."""
-    settings = {
-        "alignment": arm.alignment_settings().model_dump(),
-        "fusion": arm.fusion_settings().model_dump(),
-        "sources": arm.sources,
-        "change": arm.change,
-    }
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(arm.targets_settings(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def fuse(pool: TextSet, arm: Arm) -> Path:

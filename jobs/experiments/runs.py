@@ -59,9 +59,10 @@ def fuse_arm(folder: Path, arm: str) -> None:
 
 
 def run(folder: Path, regime: str, arm: str, seed: int) -> None:
-    """Has the target learn as an arm does, and measures it on the held-out text."""
+    """Has the target learn as an arm does, and measures it on the held-out text, unless that was done with the same
+    settings."""
     path = RESULTS / regime / arm / f"{seed}.json"
-    if path.exists():
+    if path.exists() and json.loads(path.read_text())["settings"] == ARMS[arm].settings():
         return
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -79,6 +80,7 @@ def run(folder: Path, regime: str, arm: str, seed: int) -> None:
     scores = score(model, [s.ids_L for s in held_out.scores(TARGET, 1)], TOP_K)
     measured = bits_per_byte(held_out, scores, tokenizer)
     result: dict[str, Any] = {
+        "settings": ARMS[arm].settings(),
         "bits_per_byte": measured,
         "distances": distances(held_out, scores) if arm in MAIN else {},
         "num_steps": len(losses),

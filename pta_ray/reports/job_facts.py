@@ -22,6 +22,7 @@ def settings(job: Job) -> list[tuple[str, object]]:
         ("fusion", job.fusion.choice),
         ("divergence", training.divergence),
         ("temperature", training.temperature),
+        ("tail", training.tail),
         ("clm_weight", _ramp(training.clm_weight)),
         ("learning_rate", training.learning_rate),
         ("weight_decay", training.weight_decay),

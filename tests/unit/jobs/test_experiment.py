@@ -10,15 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from jobs.experiments.arms import ARMS, REGIMES, Regime
+from jobs.experiments.arms import ARMS, REGIMES, Arm, Regime
 from jobs.experiments.changes import certainty, changed
+from jobs.experiments.fusing import key
 from jobs.experiments.fusing import paired as pairs
+from jobs.experiments.learning import learn
 from jobs.experiments.report import write_report
 from jobs.experiments.runs import chosen_windows
 from jobs.experiments.statistics import estimate, paired
 from jobs.experiments.text import plain_text
 from jobs.experiments.windows import Window
+from pta_ray.config import Training
 from pta_ray.distributions import SparseDistribution
+from tests.unit.training.tiny_model import tiny_llama
 
 OWN = SparseDistribution(np.array([[5, 1, 2]] * 2), np.array([[0.3, 0.2, 0.1]] * 2), np.ones(2))
 ALIGNED = SparseDistribution(
@@ -37,6 +41,11 @@ def test_pairs_are_tokens_of_the_same_bytes_and_a_source_that_does_not_spell_has
 def test_every_arm_has_settings_that_a_job_file_may_have(name: str) -> None:
     arm = ARMS[name]
     assert arm.alignment_settings() and arm.training_settings() and arm.fusion_settings()
+
+
+def test_arms_that_learn_from_the_same_windows_share_them() -> None:
+    assert key(ARMS["pta"]) == key(ARMS["weight=0.8"]) == key(Arm({"cost": "canonical"}))
+    assert len({key(ARMS[name]) for name in ("pta", "clm", "cost=prefix", "gated", "2 sources", "position")}) == 6
 
 
 def test_a_second_softmax_leaves_no_tail_and_flattens() -> None:
@@ -63,6 +72,18 @@ def test_the_actual_token_alone() -> None:
 
 def test_a_gate_lets_through_what_the_target_does_not_know_better() -> None:
     np.testing.assert_allclose(changed("gate", ALIGNED, OWN, EVERYWHERE).confidence_M, [1, 0])
+
+
+@pytest.mark.parametrize("confidence", [1.0, 0.25, 0.0])
+def test_light_abstention_takes_the_text_away_that_stands_in(tmp_path: Path, confidence: float) -> None:
+    """Where the source says what the text says, all of the loss is the text's: of one half, a source that abstains
+    takes its part along."""
+    tiny_llama().save_pretrained(tmp_path)
+    ids_L = np.arange(5, 25, dtype=np.int32)
+    labels = SparseDistribution(ids_L[1:, None], np.ones((19, 1), np.float32), np.full(19, confidence, np.float32))
+    settings = Training(clm_weight=0.5, batch_windows=1)
+    [whole], [light] = (learn(tmp_path, [(ids_L, labels)], [0], settings, None, flag)[1] for flag in (False, True))
+    assert light == pytest.approx(0.5 * whole + 0.5 * confidence * whole, rel=1e-5)
 
 
 def test_certainty_is_one_for_one_token_and_none_for_all_alike() -> None:
