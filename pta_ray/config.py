@@ -289,7 +289,7 @@ class Validation(Settings):
 
 
 class Training(Settings):
-    """How the target learns from the fused distributions. The defaults are the paper's."""
+    """How the target learns from the fused distributions. The defaults are the paper's, but for `tail`."""
 
     clm_weight: Ramp = Ramp(start=0.8, end=0.8)
     """Weight of the ordinary language-modelling loss; the rest goes to the fused distributions. A number, or
