@@ -4,6 +4,7 @@ Every figure is a mean over seeds with the 95% interval of the mean (Student's t
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,7 @@ def _distances(arms: Mapping[str, Arm], models: Mapping[str, Any]) -> str:
 
 
 def _percent(found: Estimate) -> str:
-    return f"{found.mean:+.2%} [{found.low:+.2%}, {found.high:+.2%}]"
+    return f"{found.mean:+.2%}" + ("" if math.isnan(found.low) else f" [{found.low:+.2%}, {found.high:+.2%}]")
 
 
 def _cells(values: Iterable[float]) -> list[str]:

@@ -12,8 +12,8 @@ count alike (with c = 1, Zeng et al. 2025, arXiv 2509.17276, equation 1). D comp
 The tail's mass t lies on tokens that no entry names. As a `bucket` it says that they have t together, not which of them
 has it, and those are the tokens that the student knows least. With `label` the text says which: an actual next token y
 that is not among the entries comes up with probability t, and is then learned with weight 1; where it is among them,
-there is no tail. Over texts that the distribution p would write, that is all of p (Rao-Blackwell, the other way about:
-the label's expectation where p is named, the label where it is not),
+there is no tail. Over texts that the distribution p would write, that is all of p: the label's expectation where p is
+named, which varies less than the label (Rao and Blackwell), and the label where it is not,
 
     E_y [ sum_i p_i e_i + 1(y unnamed) e_y ] = p
 

@@ -1,7 +1,7 @@
 """The costs against rapidfuzz and their definitions."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
@@ -42,7 +42,12 @@ def test_edit_cost_agrees_with_rapidfuzz(xs: list[bytes], ys: list[bytes]) -> No
     np.testing.assert_allclose(costs("edit", xs, ys), expected(xs, ys, Levenshtein.normalized_distance), atol=1e-6)
 
 
-@given(strings, strings)
+nested = st.lists(st.text("ab", max_size=3).map(str.encode), min_size=3, max_size=8)
+"""Many of which begin with one another."""
+
+
+@given(st.one_of(strings, nested), st.one_of(strings, nested))
+@example([b"ab", b"a"], [b"ab", b"a", b"abb"])
 def test_canonical_cost_is_0_where_both_take_their_longest_token(xs: list[bytes], ys: list[bytes]) -> None:
     def cost(x: bytes, y: bytes) -> float:
         if x.startswith(y):
