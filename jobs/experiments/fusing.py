@@ -41,10 +41,15 @@ def key(arm: Arm) -> str:
     return hashlib.sha256(json.dumps(arm.targets_settings(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def fused_path(pool: TextSet, arm: Arm) -> Path:
+    """Where the fused windows of an arm are, once they have been made."""
+    return pool.folder / "fused" / f"{key(arm)}.parquet"
+
+
 def fuse(pool: TextSet, arm: Arm) -> Path:
     """Makes the fused windows of an arm, unless they are there, and beside them a JSON file: who won how many windows
     of each domain, and what the alignment kept of each source. Returns their path."""
-    path = pool.folder / "fused" / f"{key(arm)}.parquet"
+    path = fused_path(pool, arm)
     if path.exists():
         return path
     alignment, table = arm.alignment_settings(), pool.tokenizer(TARGET).table

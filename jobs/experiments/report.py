@@ -60,6 +60,7 @@ def _verdict(found: Estimate) -> str:
 
 def _setting(regimes: Mapping[str, Mapping[str, Arm]]) -> str:
     runs = [run for arms in regimes.values() for arm in arms.values() for run in arm.runs.values()]
+    runs = [run for run in runs if not run["same_as"]]
     if not runs:
         return "No run has ended yet."
     seconds, tokens = sum(run["seconds"] for run in runs), sum(run["num_tokens"] for run in runs)

@@ -4,6 +4,7 @@ The seed of a run chooses the documents that are learned from and the order of t
 the same weights always, as it does in use.
 """
 
+import filecmp
 import json
 import random
 import time
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from jobs.demo.files import write_atomically
 from jobs.experiments.arms import ARMS, MAIN, REGIMES, Regime
-from jobs.experiments.fusing import fuse, fused_rows
+from jobs.experiments.fusing import fuse, fused_path, fused_rows
 from jobs.experiments.learning import learn, score
 from jobs.experiments.measuring import TOP_K, bits_per_byte, distances
 from jobs.experiments.models import MODELS, TARGET
@@ -60,10 +61,34 @@ def fuse_arm(folder: Path, arm: str) -> None:
 
 def run(folder: Path, regime: str, arm: str, seed: int) -> None:
     """Has the target learn as an arm does, and measures it on the held-out text, unless that was done with the same
-    settings."""
-    path = RESULTS / regime / arm / f"{seed}.json"
-    if path.exists() and json.loads(path.read_text())["settings"] == ARMS[arm].settings():
+    settings. What another arm has found that learns just the same is found by this one too."""
+    path = _result_path(regime, arm, seed)
+    if _is_made(regime, arm, seed):
         return
+    pool = TextSet(folder, "fuse")
+    fused = fuse(pool, ARMS[arm])
+    same = next((other for other in MAIN if learn_the_same(pool, arm, other) and _is_made(regime, other, seed)), None)
+    found = _read(regime, same, seed) if same else _found(folder, regime, arm, seed)
+    won = json.loads(fused.with_suffix(".json").read_text())
+    result = {**found, "settings": ARMS[arm].settings(), "won": won, "same_as": same}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(result, indent=1) + "\n")
+    measured = result["bits_per_byte"].values()
+    print(f"{regime} {arm} seed {seed}: {sum(measured) / len(measured):.4f} bits per byte", flush=True)
+
+
+def learn_the_same(pool: TextSet, arm: str, other: str) -> bool:
+    """Whether two arms learn in the same way from fused windows that are the same to the byte: those of `pta-paper` are
+    no other than without any source where the target wins all windows."""
+    mine, its = ARMS[arm], ARMS[other]
+    if mine.training_settings() != its.training_settings() or "light_abstention" in (mine.change, its.change):
+        return False
+    paths = fused_path(pool, mine), fused_path(pool, its)
+    return paths[1].exists() and filecmp.cmp(*paths, shallow=False)
+
+
+def _found(folder: Path, regime: str, arm: str, seed: int) -> dict[str, Any]:
+    """What a run leaves but for its settings."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     begin, settings = time.monotonic(), ARMS[arm].training_settings()
@@ -78,20 +103,29 @@ def run(folder: Path, regime: str, arm: str, seed: int) -> None:
     )
     learned = time.monotonic() - begin
     scores = score(model, [s.ids_L for s in held_out.scores(TARGET, 1)], TOP_K)
-    measured = bits_per_byte(held_out, scores, tokenizer)
-    result: dict[str, Any] = {
-        "settings": ARMS[arm].settings(),
-        "bits_per_byte": measured,
+    return {
+        "bits_per_byte": bits_per_byte(held_out, scores, tokenizer),
         "distances": distances(held_out, scores) if arm in MAIN else {},
         "num_steps": len(losses),
         "num_tokens": num_tokens,
         "losses": [round(loss, 4) for loss in losses],
         "seconds": round(learned, 1),
-        "won": json.loads(fuse(pool, ARMS[arm]).with_suffix(".json").read_text()),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(result, indent=1) + "\n")
-    print(f"{regime} {arm} seed {seed}: {sum(measured.values()) / len(measured):.4f} bits per byte", flush=True)
+
+
+def _result_path(regime: str, arm: str, seed: int) -> Path:
+    return RESULTS / regime / arm / f"{seed}.json"
+
+
+def _is_made(regime: str, arm: str, seed: int) -> bool:
+    if not _result_path(regime, arm, seed).exists():
+        return False
+    return bool(_read(regime, arm, seed)["settings"] == ARMS[arm].settings())
+
+
+def _read(regime: str, arm: str, seed: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_result_path(regime, arm, seed).read_text())
+    return found
 
 
 def chosen_windows(windows: list[Window], regime: Regime, seed: int) -> list[int]:

@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,16 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from jobs.experiments.arms import ARMS, REGIMES, Arm, Regime
+from jobs.experiments import runs
+from jobs.experiments.arms import ARMS, MAIN, REGIMES, Arm, Regime
 from jobs.experiments.changes import certainty, changed
-from jobs.experiments.fusing import key
+from jobs.experiments.fusing import fused_path, key
 from jobs.experiments.fusing import paired as pairs
 from jobs.experiments.learning import learn
 from jobs.experiments.report import write_report
 from jobs.experiments.runs import chosen_windows
 from jobs.experiments.statistics import estimate, paired
 from jobs.experiments.text import plain_text
-from jobs.experiments.windows import Window
+from jobs.experiments.windows import TextSet, Window
 from pta_ray.config import Training
 from pta_ray.distributions import SparseDistribution
 from tests.unit.training.tiny_model import tiny_llama
@@ -46,6 +49,55 @@ def test_every_arm_has_settings_that_a_job_file_may_have(name: str) -> None:
 def test_arms_that_learn_from_the_same_windows_share_them() -> None:
     assert key(ARMS["pta"]) == key(ARMS["weight=0.8"]) == key(Arm({"cost": "canonical"}))
     assert len({key(ARMS[name]) for name in ("pta", "clm", "cost=prefix", "gated", "2 sources", "position")}) == 6
+
+
+@pytest.fixture
+def runs_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The arms that a target has really learned as, in a folder where each has fused windows of its own but
+    `pta-paper`, which has those of `itself only`."""
+    made: list[str] = []
+
+    def found(folder: Path, regime: str, arm: str, seed: int) -> dict[str, object]:
+        made.append(arm)
+        return {"bits_per_byte": {"python": float(len(made))}, "distances": {}}
+
+    monkeypatch.setattr(runs, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(runs, "_found", found)
+    for name in MAIN:
+        path = fused_path(TextSet(tmp_path, "fuse"), ARMS[name])
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("itself only" if name == "pta-paper" else key(ARMS[name]))
+        path.with_suffix(".json").write_text(json.dumps({"won": name}))
+    itself = fused_path(TextSet(tmp_path, "fuse"), ARMS["itself only"])
+    itself.write_text("itself only")
+    yield made
+
+
+def result(folder: Path, arm: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "results" / "scarce" / arm / "0.json").read_text())
+    return found
+
+
+def test_arms_that_learn_the_same_are_run_once(tmp_path: Path, runs_made: list[str]) -> None:
+    for name in MAIN:
+        runs.run(tmp_path, "scarce", name, 0)
+    assert runs_made == [name for name in MAIN if name != "pta-paper"]
+    paper, itself = result(tmp_path, "pta-paper"), result(tmp_path, "itself only")
+    assert paper["same_as"] == "itself only" and itself["same_as"] is None
+    assert paper["bits_per_byte"] == itself["bits_per_byte"]
+    assert paper["settings"] == ARMS["pta-paper"].settings() and paper["won"] == {"won": "pta-paper"}
+
+
+def test_a_run_is_made_again_where_its_settings_have_changed(tmp_path: Path, runs_made: list[str]) -> None:
+    runs.run(tmp_path, "scarce", "pta", 0)
+    runs.run(tmp_path, "scarce", "pta", 0)
+    assert runs_made == ["pta"]
+    path = tmp_path / "results" / "scarce" / "pta" / "0.json"
+    stale = result(tmp_path, "pta")
+    stale["settings"]["alignment"]["top_k"] = 3
+    path.write_text(json.dumps(stale))
+    runs.run(tmp_path, "scarce", "pta", 0)
+    assert runs_made == ["pta", "pta"] and result(tmp_path, "pta")["settings"] == ARMS["pta"].settings()
 
 
 def test_a_second_softmax_leaves_no_tail_and_flattens() -> None:
@@ -140,6 +192,7 @@ def test_the_report_says_what_the_runs_have_left(tmp_path: Path) -> None:
                 "distances": dict.fromkeys(domains, sources),
                 "num_tokens": 1000,
                 "seconds": 3.0,
+                "same_as": None,
                 "won": {
                     "won": {key: {"python": 3, "target": 1} for key in domains},
                     "fidelity": {"python": {"information_kept": 0.9}},
