@@ -8,8 +8,9 @@ from jobs.experiments.models import BAD, SOURCES
 from pta_ray.config import Alignment, Fusion, Training
 
 Change = Literal[
-    "second_softmax", "no_tail", "pairs_only", "actual_only", "corpus_counts", "certainty", "gate", "light_abstention"
-]
+    "second_softmax", "no_tail", "pairs_only", "actual_only", "corpus_counts", "certainty", "gate", "half_itself",
+    "light_abstention",
+]  # fmt: skip
 
 TRAINING = {"clm_weight": 0.5, "learning_rate": 1e-3, "warmup": 0.05, "batch_windows": 8}
 """Of all arms."""
@@ -98,6 +99,7 @@ IDEAS = {
     "shared by counts": Arm(change="corpus_counts"),
     "weighted by certainty": Arm(change="certainty"),
     "gated": Arm(change="gate"),
+    "half itself": Arm(change="half_itself"),
     "weight 0.2 to 0.8": Arm(training={"clm_weight": {"start": 0.2, "end": 0.8}}),
     "reverse KL": Arm(training={"divergence": "reverse_kl"}),
     "temperature 2": Arm(training={"temperature": 2}),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from jobs.experiments.arms import Change
 from pta_ray.distributions import Scores, SparseDistribution
+from pta_ray.fusion.mixture import mix
 
 Floats = npt.NDArray[np.float32]
 
@@ -55,6 +56,8 @@ def changed(
             return replace(aligned, ids_MK=ids_MK, probs_MK=only_MK)
         case "certainty":
             return replace(aligned, confidence_M=confidence_M * certainty(probs_MK))
+        case "half_itself":
+            return mix(aligned, own, 1, 1)
         case "gate":
             return replace(aligned, confidence_M=np.where(probs_MK[:, 0] > own.probs_MK[:, 0], confidence_M, 0))
     return aligned

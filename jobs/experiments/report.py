@@ -13,7 +13,7 @@ from jobs.experiments.arms import IDEAS, MAIN, ONE_CHANGE, RATES, REGIMES, ROBUS
 from jobs.experiments.models import SOURCES, TARGET
 from jobs.experiments.plots import plot_arms, plot_differences
 from jobs.experiments.results import RESULTS, Arm, read
-from jobs.experiments.statistics import Estimate, estimate
+from jobs.experiments.statistics import Estimate, beyond_chance, estimate
 from jobs.experiments.text import DOMAINS
 from jobs.experiments.windows import WINDOW_TOKENS
 
@@ -70,7 +70,7 @@ def _setting(regimes: Mapping[str, Mapping[str, Arm]]) -> str:
         f"{len(runs)} runs, {tokens:,} tokens learned from, {seconds / 3600:.1f} hours of one core in all.",
         f"Windows of {WINDOW_TOKENS} tokens; {settings}; all else as a job file has it by default.",
         *(
-            f"`{name}`: {regime.share:.4g} of the text's documents of each domain, chosen by the seed, {regime.epochs} "
+            f"`{name}`: {regime.share:.0%} of the documents of each domain, chosen by the seed, {regime.epochs} "
             f"epoch{'s' if regime.epochs > 1 else ''}; {_tokens(regimes[name])} tokens a run."
             for name, regime in REGIMES.items()
             if regimes[name]
@@ -82,7 +82,8 @@ def _setting(regimes: Mapping[str, Mapping[str, Arm]]) -> str:
 
 def _tokens(arms: Mapping[str, Arm]) -> str:
     counts = [run["num_tokens"] for arm in arms.values() for run in arm.runs.values()]
-    return f"{min(counts):,} to {max(counts):,}"
+    least, most = min(counts), max(counts)
+    return f"{most:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _models(models: Mapping[str, Any]) -> str:
@@ -131,17 +132,20 @@ def _gaps(arms: Mapping[str, Arm], models: Mapping[str, Any]) -> str:
 
 
 def _changes(title: str, arms: Mapping[str, Arm], group: Iterable[str], plots: Path) -> str:
-    rows, differences = [], {}
-    for name in group:
-        if name in arms and "pta" in arms:
-            found = differences[name] = arms[name].against(arms["pta"])
-            beyond_chance = "yes" if found.excludes_zero else ""
-            rows.append([name, f"{arms[name].estimate().mean:.4f}", str(found), beyond_chance, str(found.num_seeds)])
-    if not rows:
+    differences = {n: arms[n].against(arms["pta"]) for n in group if n in arms and "pta" in arms}
+    if not differences:
         return ""
+    marks = ["yes" if is_beyond else "" for is_beyond in beyond_chance([*differences.values()])]
+    rows = [
+        [name, f"{arms[name].estimate().mean:.4f}", str(found), mark, str(found.num_seeds)]
+        for (name, found), mark in zip(differences.items(), marks, strict=True)
+    ]
     plot = plots / f"{title.lower().replace(' ', '-')}.svg"
     plot_differences(plot, differences, "bits per byte less those of pta")
-    note = "Scarce text. The difference from `pta`: below zero is better."
+    note = (
+        "Scarce text. The difference from `pta`: below zero is better. Of those beyond chance, one in twenty is "
+        "expected not to be (Benjamini and Hochberg)."
+    )
     cells = table(["arm", "mean", "less pta", "beyond chance", "seeds"], rows)
     return f"## {title}\n\n{note}\n\n{cells}\n\n![Differences from pta](plots/{plot.name})"
 

@@ -20,7 +20,7 @@ from jobs.experiments.fusing import paired as pairs
 from jobs.experiments.learning import learn
 from jobs.experiments.report import write_report
 from jobs.experiments.runs import chosen_windows
-from jobs.experiments.statistics import estimate, paired
+from jobs.experiments.statistics import Estimate, beyond_chance, estimate, paired
 from jobs.experiments.text import plain_text
 from jobs.experiments.windows import TextSet, Window
 from pta_ray.config import Training
@@ -126,6 +126,14 @@ def test_a_gate_lets_through_what_the_target_does_not_know_better() -> None:
     np.testing.assert_allclose(changed("gate", ALIGNED, OWN, EVERYWHERE).confidence_M, [1, 0])
 
 
+def test_half_itself_is_the_mean_of_both_and_its_own_belief_where_the_source_abstains() -> None:
+    aligned = SparseDistribution(ALIGNED.ids_MK, ALIGNED.probs_MK, np.array([1.0, 0.0]))
+    found = changed("half_itself", aligned, OWN, EVERYWHERE)
+    assert found.ids_MK.tolist() == [[5, 7, 1], [5, 1, 2]]
+    np.testing.assert_allclose(found.probs_MK, [[0.4, 0.125, 0.1], [0.3, 0.2, 0.1]], rtol=1e-6)
+    np.testing.assert_allclose(found.confidence_M, [1, 0.5])
+
+
 @pytest.mark.parametrize("confidence", [1.0, 0.25, 0.0])
 def test_light_abstention_takes_the_text_away_that_stands_in(tmp_path: Path, confidence: float) -> None:
     """Where the source says what the text says, all of the loss is the text's: of one half, a source that abstains
@@ -150,11 +158,24 @@ def test_paired_intervals_are_those_of_students_t(values: list[tuple[float, floa
     if np.ptp(differences) > 1e-6:
         expected = stats.ttest_rel([a for a, _ in values], [b for _, b in values]).confidence_interval(0.95)
         assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+        p_value = stats.ttest_1samp(differences, 0).pvalue
+        assert found.p_value == pytest.approx(p_value, abs=1e-9)
 
 
 def test_differences_are_taken_where_both_have_a_seed() -> None:
     assert paired({0: 1.0, 1: 2.0}, {1: 1.5, 2: 9.0}).mean == pytest.approx(0.5)
     assert not estimate([0.3]).excludes_zero, "one seed tells nothing about chance"
+
+
+def test_many_differences_are_judged_together() -> None:
+    """The least p-value counts times their number, the second half of that: 0.04 is enough alone, not among twenty.
+    A single seed is never beyond chance, a difference that all seeds have to the bit is."""
+    nothing = [Estimate(0.0, -1.0, 1.0, 5, 0.9)] * 18
+    doubtful, certain = Estimate(0.1, 0.01, 0.2, 5, 0.04), Estimate(0.2, 0.1, 0.3, 5, 1e-4)
+    assert beyond_chance([doubtful]) == [True]
+    assert beyond_chance([doubtful, certain, *nothing]) == [False, True, *[False] * 18]
+    assert beyond_chance([estimate([0.3])]) == [False] and beyond_chance([]) == []
+    assert beyond_chance([estimate([0.5, 0.5]), estimate([0.0, 0.0])]) == [True, False]
 
 
 @given(st.integers(0, 50), st.sampled_from([*REGIMES.values()]))
