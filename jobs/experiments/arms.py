@@ -89,13 +89,17 @@ ONE_CHANGE = {
     "rho=0.5": Arm({"rho": 0.5}),
     "epsilon=0.005": Arm({"epsilon": 0.005}),
     "epsilon=0.1": Arm({"epsilon": 0.1}),
-    "second softmax": Arm({"method": "pta-paper"}, change="second_softmax"),
+    "second softmax, tail=bucket": Arm(training={"tail": "bucket"}, change="second_softmax"),
+    "second softmax, tail=bucket, pta-paper": Arm(
+        {"method": "pta-paper"}, training={"tail": "bucket"}, change="second_softmax"
+    ),
 }
-"""One thing at a time, with scarce text; `these three` are the prefix cost, the bucket and light abstention."""
+"""One thing at a time, with scarce text; `these three` are the prefix cost, the bucket and light abstention. After a
+second softmax there is no tail: the label would be learned in the place of one that is not there."""
 
 IDEAS = {
     "intervals": Arm({"targets": "intervals"}),
-    "actual token only": Arm(change="actual_only"),
+    "actual token only, tail=bucket": Arm(training={"tail": "bucket"}, change="actual_only"),
     "shared by counts": Arm(change="corpus_counts"),
     "weighted by certainty": Arm(change="certainty"),
     "gated": Arm(change="gate"),
@@ -104,7 +108,8 @@ IDEAS = {
     "reverse KL": Arm(training={"divergence": "reverse_kl"}),
     "temperature 2": Arm(training={"temperature": 2}),
 }
-"""What might improve the method."""
+"""What might improve the method. The actual token and a bucket of all others is approximate likelihood matching
+(Minixhofer et al. 2025) with the target's tokens for chunks; with the label for a tail it would be plain CLM."""
 
 ROBUSTNESS = {
     "bad source alone": Arm(sources=(BAD,)),

@@ -46,13 +46,13 @@ class Arm:
         """The difference from another arm in the mean over the domains, paired by seed."""
         return paired(self.mean, other.mean)
 
-    def worst_loss(self, other: "Arm") -> tuple[str, Estimate]:
-        """The domain in which it is the furthest behind another arm (or the least ahead of it), and by which share."""
+    def relative(self, other: "Arm") -> dict[str, Estimate]:
+        """By domain, by which share its bits per byte are above those of another arm, paired by seed."""
         found = {}
         for domain in self.domains:
             mine, its = self.of_domain(domain), other.of_domain(domain)
             found[domain] = estimate([mine[seed] / its[seed] - 1 for seed in sorted(mine.keys() & its.keys())])
-        return max(found.items(), key=lambda item: item[1].mean)
+        return found
 
 
 def read(folder: Path) -> dict[str, Arm]:

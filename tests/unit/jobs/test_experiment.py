@@ -206,7 +206,8 @@ def test_the_report_says_what_the_runs_have_left(tmp_path: Path) -> None:
     found["target"]["distances"] = dict.fromkeys(domains, sources)
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "models.json").write_text(json.dumps(found))
-    for arm, measured in {"clm": (3.5, 3.6), "pta": (3.3, 3.3), "mined": (3.3, 3.4)}.items():
+    measured_of = {"clm": (3.5, 3.6), "pta": (3.3, 3.3), "mined": (3.3, 3.4), "bad source added": (3.333, 3.333)}
+    for arm, measured in measured_of.items():
         for seed, bits_per_byte in enumerate(measured):
             run = {
                 "bits_per_byte": dict.fromkeys(domains, bits_per_byte),
@@ -226,5 +227,6 @@ def test_the_report_says_what_the_runs_have_left(tmp_path: Path) -> None:
     report = (tmp_path / "RESULTS.md").read_text()
     assert "| scarce | clm | -0.2500 [-0.8853, +0.3853] | -7.04% | not told apart | 2 |" in report
     assert "| python | python | 2.000 | 22.5% | " in report, "the gap, and the share of it that clm closes"
+    assert "| bad source added | pta | +1.00% [+1.00%, +1.00%] | " in report
     assert "python 75%, target 25%" in report
     assert "<svg" in (tmp_path / "plots" / "scarce.svg").read_text()
