@@ -109,7 +109,7 @@ def test_fidelity_leaves_open_what_was_not_measured() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, {"method": "pta", "cost": "canonical", "rho": "0.05", "clm_weight": "0.8", "lora": "none"}),
+        ({}, {"method": "pta", "cost": "canonical", "rho": "0.05", "clm_weight": "0.5", "lora": "none"}),
         (
             {"training": {"clm_weight": {"start": 0.5, "end": 1}, "learning_rate": 3e-4, "divergence": "jsd"}},
             {"clm_weight": "0.5 to 1", "learning_rate": "0.0003", "divergence": "jsd"},
