@@ -69,6 +69,8 @@ ONE_CHANGE = {
     "k=5": Arm({"top_k": 5}),
     "k=20": Arm({"top_k": 20}),
     "k=64": Arm({"top_k": 64}),
+    "exact, k=64": Arm({"method": "exact", "top_k": 64}),
+    "mined, k=64": Arm({"method": "mined", "top_k": 64}),
     "weight=0.2": Arm(training={"clm_weight": 0.2}),
     "weight=0.9": Arm(training={"clm_weight": 0.9}),
     "mined, weight=0.8": Arm({"method": "mined"}, training={"clm_weight": 0.8}),

@@ -17,7 +17,7 @@ from jobs.experiments.statistics import Estimate, beyond_chance, estimate
 from jobs.experiments.text import DOMAINS
 from jobs.experiments.windows import WINDOW_TOKENS
 
-BASELINES = ("clm", "itself only", "mined")
+BASELINES = ("clm", "itself only", "exact", "mined")
 
 UNDER_BAD_SOURCES = {
     "bad source added": ("pta",),
