@@ -91,7 +91,7 @@ def _found(folder: Path, regime: str, arm: str, seed: int) -> dict[str, Any]:
     """What a run leaves but for its settings."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    begin, settings = time.monotonic(), ARMS[arm].training_settings()
+    begin, settings = time.process_time(), ARMS[arm].training_settings()
     pool, held_out = TextSet(folder, "fuse"), TextSet(folder, "held_out")
     rows = fused_rows(pool, ARMS[arm])
     order = chosen_windows(pool.windows, REGIMES[regime], seed)
@@ -101,7 +101,7 @@ def _found(folder: Path, regime: str, arm: str, seed: int) -> dict[str, Any]:
     model, losses, num_tokens = learn(
         folder / "models" / TARGET, rows, order, settings, sorted_ids_O, ARMS[arm].change == "light_abstention"
     )
-    learned = time.monotonic() - begin
+    learned = time.process_time() - begin
     scores = score(model, [s.ids_L for s in held_out.scores(TARGET, 1)], TOP_K)
     return {
         "bits_per_byte": bits_per_byte(held_out, scores, tokenizer),
