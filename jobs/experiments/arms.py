@@ -1,7 +1,7 @@
 """The arms of the experiment: what is compared with what. Everything that an arm does not name is as in `pta`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from jobs.experiments.models import BAD, SOURCES
@@ -123,7 +123,7 @@ ROBUSTNESS = {
 """A source that is worse than the target everywhere."""
 
 RATES = {
-    f"{name}, rate {rate:g}": Arm(training={**MAIN[name].training, "learning_rate": rate})
+    f"{name}, rate {rate:g}": replace(MAIN[name], training={**MAIN[name].training, "learning_rate": rate})
     for name in ("clm", "pta")
     for rate in (3e-4, 3e-3)
 }

@@ -21,10 +21,9 @@ BASELINES = ("clm", "itself only", "exact", "mined")
 
 UNDER_BAD_SOURCES = {
     "bad source added": ("pta",),
-    **dict.fromkeys((name for name in ROBUSTNESS if name != "bad source added"), ("clm", "itself only")),
-    **dict.fromkeys(("1 source", "2 sources"), ("clm", "itself only")),
+    **{name: ("clm", "itself only") for name in (*ROBUSTNESS, "1 source", "2 sources") if name != "bad source added"},
 }
-"""With what arms that have sources worse than the target are compared: with the same arm without them."""
+"""What an arm with sources worse than the target is compared with: what it would be without them."""
 
 
 def write_report(folder: Path = RESULTS.parent) -> None:
@@ -182,15 +181,19 @@ def _robustness(arms: Mapping[str, Arm]) -> str:
 
 def _winners(arms: Mapping[str, Arm]) -> str:
     rows = []
-    for name, arm in arms.items():
-        [run, *_] = arm.runs.values()
-        kept = [f"{found['information_kept']:.3f}" for found in run["won"]["fidelity"].values()]
-        rows.append([name, *map(_shares, run["won"]["won"].values()), " / ".join(kept)])
+    winners = {name: next(iter(arm.runs.values()))["won"] for name, arm in arms.items()}
+    for name, found in winners.items():
+        if name != "pta" and found == winners.get("pta"):
+            continue
+        kept = [f"{measured['information_kept']:.3f}" for measured in found["fidelity"].values()]
+        rows.append([name, *map(_shares, found["won"].values()), " / ".join(kept)])
     if not rows:
         return ""
     domains = next(iter(arms.values())).domains
     heading = "## Who wins the windows, and how much information alignment keeps of each source"
-    return f"{heading}\n\n" + table(["arm", *domains, "information kept"], rows)
+    return f"{heading}\n\nArms that are not named have the winners of `pta`.\n\n" + table(
+        ["arm", *domains, "information kept"], rows
+    )
 
 
 def _shares(won: Mapping[str, int]) -> str:

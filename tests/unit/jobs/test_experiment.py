@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +51,8 @@ def test_arms_that_learn_from_the_same_windows_share_them() -> None:
 
 
 @pytest.fixture
-def runs_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The arms that a target has really learned as, in a folder where each has fused windows of its own but
-    `pta-paper`, which has those of `itself only`."""
+def runs_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The arms that a target has really learned as, in a folder where `pta-paper` has the windows of no source."""
     made: list[str] = []
 
     def found(folder: Path, regime: str, arm: str, seed: int) -> dict[str, object]:
@@ -66,11 +64,9 @@ def runs_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[
     for name in MAIN:
         path = fused_path(TextSet(tmp_path, "fuse"), ARMS[name])
         path.parent.mkdir(exist_ok=True)
-        path.write_text("itself only" if name == "pta-paper" else key(ARMS[name]))
+        path.write_text(key(ARMS["itself only"] if name == "pta-paper" else ARMS[name]))
         path.with_suffix(".json").write_text(json.dumps({"won": name}))
-    itself = fused_path(TextSet(tmp_path, "fuse"), ARMS["itself only"])
-    itself.write_text("itself only")
-    yield made
+    return made
 
 
 def result(folder: Path, arm: str) -> dict[str, Any]:
@@ -214,7 +210,7 @@ def test_the_report_says_what_the_runs_have_left(tmp_path: Path) -> None:
                 "distances": dict.fromkeys(domains, sources),
                 "num_tokens": 1000,
                 "seconds": 3.0,
-                "same_as": None,
+                "same_as": "clm" if arm == "mined" else None,
                 "won": {
                     "won": {key: {"python": 3, "target": 1} for key in domains},
                     "fidelity": {"python": {"information_kept": 0.9}},
@@ -227,6 +223,8 @@ def test_the_report_says_what_the_runs_have_left(tmp_path: Path) -> None:
     report = (tmp_path / "RESULTS.md").read_text()
     assert "| scarce | clm | -0.2500 [-0.8853, +0.3853] | -7.04% | not told apart | 2 |" in report
     assert "| python | python | 2.000 | 22.5% | " in report, "the gap, and the share of it that clm closes"
+    assert "| clm | -7.02% [" in report, "in every domain"
+    assert "6 runs, 6,000 tokens" in report, "those of arms that learn the same are counted once"
     assert "| bad source added | pta | +1.00% [+1.00%, +1.00%] | " in report
     assert "python 75%, target 25%" in report
     assert "<svg" in (tmp_path / "plots" / "scarce.svg").read_text()
