@@ -41,7 +41,7 @@ class Description(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     job: Job
     """With every default filled in. Has `data.cache` if only the rows of its first epoch are there."""
     packages: dict[str, str]

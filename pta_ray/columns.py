@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pta_ray.distributions import FusedTargets, IntervalTargets, Scores, SparseDistribution
+from pta_ray.distributions import FusedRow, FusedTargets, IntervalTargets, Scores, SparseDistribution
 
 WINDOW_SCHEMA = pa.schema(
     [
@@ -52,6 +52,7 @@ FUSED_TYPE = pa.struct(
         ("high", pa.list_(pa.int32())),
         ("probs", pa.list_(pa.float16())),
         ("confidence", pa.list_(pa.float16())),
+        ("own", pa.list_(pa.bool_())),  # where it is the target's own belief
     ]
 )
 
@@ -142,48 +143,50 @@ class Fused(NamedTuple):
     """What the target learns from along a window, and from whom."""
 
     winner: str
-    ids_L: npt.NDArray[np.int32]
-    """The target's own sequence."""
-    targets: FusedTargets
+    row: FusedRow
 
 
 def fused_rows(windows: pa.Table, results: Sequence[Fused | None]) -> pa.Table:
     """The rows of the fused stream. Those without a result were set aside."""
     found = [result for result in results if result is not None]
-    column = fused_column([f.ids_L for f in found], [f.targets for f in found])
+    column = fused_column([result.row for result in found])
     places = np.cumsum([result is not None for result in results], dtype=np.int64) - 1
     taken = column.take(pa.array(places, mask=np.array([result is None for result in results], np.bool_)))
     winners = pa.array([result and result.winner for result in results], pa.string())
     return windows.select(KEPT_OF_WINDOW).append_column("winner", winners).append_column("fused", taken)
 
 
-def fused_column(ids: Sequence[npt.NDArray[np.int32]], fused: Sequence[FusedTargets]) -> pa.StructArray:
-    """Packs the target's sequences and what it learns from, one window a row."""
+def fused_column(rows: Sequence[FusedRow]) -> pa.StructArray:
+    """Packs what the target learns from, one window a row."""
+    fused = [row.targets for row in rows]
     return pa.StructArray.from_arrays(
         [
-            _lists(ids, np.int32),
+            _lists([row.ids_L for row in rows], np.int32),
             _lists([f.ids_MK if isinstance(f, SparseDistribution) else None for f in fused], np.int32),
             _lists([f.low_MI if isinstance(f, IntervalTargets) else None for f in fused], np.int32),
             _lists([f.high_MI if isinstance(f, IntervalTargets) else None for f in fused], np.int32),
             _lists([f.probs_MK if isinstance(f, SparseDistribution) else f.probs_MI for f in fused], np.float16),
             _lists([f.confidence_M for f in fused], np.float16),
+            _lists([row.is_own_M for row in rows], np.bool_),
         ],
         fields=list(FUSED_TYPE),
     )
 
 
-def read_fused(column: pa.StructArray) -> list[tuple[npt.NDArray[np.int32], FusedTargets]]:
+def read_fused(column: pa.StructArray) -> list[FusedRow]:
     """The inverse of `fused_column`, up to the precision of float16."""
     fields = [_arrays(column.field(i)) for i in range(len(FUSED_TYPE))]
     of_tokens = column.field("top_ids").is_valid().to_pylist()
-    rows: list[tuple[npt.NDArray[np.int32], FusedTargets]] = []
-    for ids_L, top_ids, low, high, probs, confidence, is_of_tokens in zip(*fields, of_tokens, strict=True):
+    rows = []
+    for ids_L, top_ids, low, high, probs, confidence, is_own_M, is_of_tokens in zip(*fields, of_tokens, strict=True):
         shape, confidence_M = _entries_shape(len(confidence)), confidence.astype(np.float32)
         probs = probs.astype(np.float32).reshape(shape)
+        targets: FusedTargets
         if is_of_tokens:
-            rows.append((ids_L, SparseDistribution(top_ids.reshape(shape), probs, confidence_M)))
+            targets = SparseDistribution(top_ids.reshape(shape), probs, confidence_M)
         else:
-            rows.append((ids_L, IntervalTargets(low.reshape(shape), high.reshape(shape), probs, confidence_M)))
+            targets = IntervalTargets(low.reshape(shape), high.reshape(shape), probs, confidence_M)
+        rows.append(FusedRow(ids_L, targets, is_own_M))
     return rows
 
 

@@ -236,20 +236,32 @@ class Fusion(Settings):
     `position`: at every boundary those of the model that predicts the next token best."""
 
 
-class Ramp(Settings):
+class _Ramp(Settings):
+    start: float
+    end: float
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        return value if isinstance(value, dict | _Ramp) else {"start": value, "end": value}
+
+    def at(self, progress: float) -> float:
+        """Its value when a share of the run is done."""
+        return self.start + (self.end - self.start) * min(progress, 1.0)
+
+
+class Ramp(_Ramp):
     """A share that is fixed, or changes linearly over the run."""
 
     start: float = Field(ge=0, le=1)
     end: float = Field(ge=0, le=1)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_number(cls, value: Any) -> Any:
-        return value if isinstance(value, dict | Ramp) else {"start": value, "end": value}
 
-    def at(self, progress: float) -> float:
-        """Its value when a share of the run is done."""
-        return self.start + (self.end - self.start) * min(progress, 1.0)
+class TemperatureRamp(_Ramp):
+    """A temperature that is fixed, or changes linearly over the run."""
+
+    start: float = Field(ge=1)
+    end: float = Field(ge=1)
 
 
 class Lora(Settings):
@@ -290,7 +302,7 @@ class Validation(Settings):
 
 class Training(Settings):
     """How the target learns from the fused distributions. The defaults are the paper's, but for `clm_weight` (there
-    0.8) and `tail`: jobs/experiments found better ones at a small scale."""
+    0.8), `source_temperature` and `tail`: jobs/experiments found better ones at a small scale."""
 
     clm_weight: Ramp = Ramp(start=0.5, end=0.5)
     """Weight of the ordinary language-modelling loss; the rest goes to the fused distributions. A number, or
@@ -299,6 +311,9 @@ class Training(Settings):
     """What is minimised between the fused distributions and the target's."""
     temperature: float = Field(1.0, gt=0)
     """Flattens both distributions before they are compared."""
+    source_temperature: TemperatureRamp = TemperatureRamp(start=8, end=1)
+    """Flattens what sources say, not what the target itself believed before: it learns first which tokens may come, in
+    the end how likely each is. A number, or `{start: 8, end: 1}`; 1 flattens nothing. Intervals are never flattened."""
     tail: Tail = "label"
     """What is learned of the mass that no candidate has: `label`: where the text goes on with none of them, that token,
     as the text does as often as the sources say; `bucket`: everywhere, that it lies on some other token. `reverse_kl`,

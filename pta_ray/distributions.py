@@ -5,6 +5,7 @@ Shapes: L tokens of a sequence, M = L - 1 positions that predict a token, K entr
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,17 @@ class IntervalTargets:
 
 FusedTargets = SparseDistribution | IntervalTargets
 """What the target learns from along one window."""
+
+
+class FusedRow(NamedTuple):
+    """A window as the target learns from it."""
+
+    ids_L: npt.NDArray[np.int32]
+    """The target's own sequence."""
+    targets: FusedTargets
+    """At all of its tokens but the last."""
+    is_own_M: npt.NDArray[np.bool_]
+    """Where they are what the target itself believed before, not what a source says."""
 
 
 def own_distribution(scores: Scores) -> SparseDistribution:

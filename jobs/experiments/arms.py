@@ -14,6 +14,8 @@ Change = Literal[
 
 TRAINING = {"clm_weight": 0.5, "learning_rate": 1e-3, "warmup": 0.05, "batch_windows": 8}
 """Of all arms."""
+UNFLATTENED = {"source_temperature": 1}
+"""As other methods learn what sources say, and those that learn from none."""
 
 
 @dataclass(frozen=True)
@@ -54,27 +56,31 @@ class Arm:
 
 
 MAIN = {
-    "clm": Arm(training={"clm_weight": 1}, sources=()),
-    "itself only": Arm(sources=()),
-    "exact": Arm({"method": "exact"}),
-    "mined": Arm({"method": "mined"}),
-    "pta-paper": Arm({"method": "pta-paper"}),
+    "clm": Arm(training={"clm_weight": 1, **UNFLATTENED}, sources=()),
+    "itself only": Arm(training=UNFLATTENED, sources=()),
+    "exact": Arm({"method": "exact"}, training=UNFLATTENED),
+    "mined": Arm({"method": "mined"}, training=UNFLATTENED),
+    "pta-paper": Arm({"method": "pta-paper"}, training=UNFLATTENED),
     "pta": Arm(),
-    "weight=0.8": Arm(training={"clm_weight": 0.8}),
+    "unflattened": Arm(training=UNFLATTENED),
+    "unflattened, weight=0.8": Arm(training={"clm_weight": 0.8, **UNFLATTENED}),
+    "exact, flattened": Arm({"method": "exact"}),
+    "mined, flattened": Arm({"method": "mined"}),
 }
 """Compared in all regimes. `itself only` has no source, only what the target believed before: what fusing is worth less
-that is worth is what the sources know."""
+that is worth is what the sources know. The last four part what flattening is worth from what alignment is."""
 
 ONE_CHANGE = {
     "k=5": Arm({"top_k": 5}),
     "k=20": Arm({"top_k": 20}),
     "k=64": Arm({"top_k": 64}),
-    "exact, k=64": Arm({"method": "exact", "top_k": 64}),
-    "mined, k=64": Arm({"method": "mined", "top_k": 64}),
+    "exact, k=64": Arm({"method": "exact", "top_k": 64}, training=UNFLATTENED),
+    "mined, k=64": Arm({"method": "mined", "top_k": 64}, training=UNFLATTENED),
     "weight=0.2": Arm(training={"clm_weight": 0.2}),
+    "weight=0.8": Arm(training={"clm_weight": 0.8}),
     "weight=0.9": Arm(training={"clm_weight": 0.9}),
-    "mined, weight=0.8": Arm({"method": "mined"}, training={"clm_weight": 0.8}),
-    "itself only, weight=0.8": Arm(training={"clm_weight": 0.8}, sources=()),
+    "mined, weight=0.8": Arm({"method": "mined"}, training={"clm_weight": 0.8, **UNFLATTENED}),
+    "itself only, weight=0.8": Arm(training={"clm_weight": 0.8, **UNFLATTENED}, sources=()),
     "avg_ce": Arm(fusion={"choice": "avg_ce"}),
     "position": Arm(fusion={"choice": "position"}),
     "1 source": Arm(sources=SOURCES[:1]),
@@ -91,24 +97,27 @@ ONE_CHANGE = {
     "rho=0.5": Arm({"rho": 0.5}),
     "epsilon=0.005": Arm({"epsilon": 0.005}),
     "epsilon=0.1": Arm({"epsilon": 0.1}),
-    "second softmax, tail=bucket": Arm(training={"tail": "bucket"}, change="second_softmax"),
-    "second softmax, tail=bucket, pta-paper": Arm(
-        {"method": "pta-paper"}, training={"tail": "bucket"}, change="second_softmax"
+    "second softmax": Arm(training={"tail": "bucket", **UNFLATTENED}, change="second_softmax"),
+    "second softmax, pta-paper": Arm(
+        {"method": "pta-paper"}, training={"tail": "bucket", **UNFLATTENED}, change="second_softmax"
     ),
 }
-"""One thing at a time, with scarce text; `these three` are the prefix cost, the bucket and light abstention. After a
-second softmax there is no tail: the label would be learned in the place of one that is not there."""
+"""One thing at a time, with scarce text; `these three` are the prefix cost, the bucket and light abstention. A second
+softmax flattens, and leaves no tail that the label could be learned in the place of."""
 
 IDEAS = {
     "intervals": Arm({"targets": "intervals"}),
-    "actual token only, tail=bucket": Arm(training={"tail": "bucket"}, change="actual_only"),
+    "actual token only": Arm(training={"tail": "bucket", **UNFLATTENED}, change="actual_only"),
     "shared by counts": Arm(change="corpus_counts"),
     "weighted by certainty": Arm(change="certainty"),
     "gated": Arm(change="gate"),
     "half itself": Arm(change="half_itself"),
     "weight 0.2 to 0.8": Arm(training={"clm_weight": {"start": 0.2, "end": 0.8}}),
     "reverse KL": Arm(training={"divergence": "reverse_kl"}),
-    "temperature 2": Arm(training={"temperature": 2}),
+    "temperature 2 of both": Arm(training={"temperature": 2, **UNFLATTENED}),
+    "flattened from 4": Arm(training={"source_temperature": {"start": 4, "end": 1}}),
+    "flattened from 16": Arm(training={"source_temperature": {"start": 16, "end": 1}}),
+    "flattened to the end": Arm(training={"source_temperature": 8}),
 }
 """What might improve the method. The actual token and a bucket of all others is approximate likelihood matching
 (Minixhofer et al. 2025) with the target's tokens for chunks; with the label for a tail it would be plain CLM."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,12 @@ from jobs.experiments.changes import changed, changed_target
 from jobs.experiments.models import TARGET
 from jobs.experiments.windows import TextSet
 from pta_ray.alignment.align import align
-from pta_ray.alignment.intervals import interval_targets, token_intervals
 from pta_ray.alignment.vocabularies import prepare_vocabularies
 from pta_ray.columns import fused_column, read_fused, struct_column
-from pta_ray.distributions import FusedTargets, Scores, SparseDistribution, own_distribution
+from pta_ray.distributions import FusedRow, Scores
 from pta_ray.evaluation.fidelity import Fidelity, measure_fidelity
-from pta_ray.fusion.candidate import Candidate
+from pta_ray.fusion.candidate import Candidate, claim_of_source, claim_of_target
 from pta_ray.fusion.choices import CHOICES
-from pta_ray.training.batches import FusedRow
 
 _SAMPLE = 8
 """Fidelity is measured on every eighth window."""
@@ -54,32 +52,31 @@ def fuse(pool: TextSet, arm: Arm) -> Path:
         return path
     alignment, table = arm.alignment_settings(), pool.tokenizer(TARGET).table
     targets = pool.scores(TARGET, alignment.top_k)
-    own = [own_distribution(target) for target in targets]
-    best = [Candidate(TARGET, o, partial(token_intervals, table, o)) for o in own]
-    fold, fidelity = CHOICES[arm.fusion_settings().choice], {}
+    own = [claim_of_target(TARGET, target, table) for target in targets]
+    best, fold, fidelity = own, CHOICES[arm.fusion_settings().choice], {}
     for source in arm.sources:
         claims, found = claims_of(pool, arm, source, targets, own)
         best = [fold(holder, claim) for holder, claim in zip(best, claims, strict=True)]
         fidelity[source] = found.figures
     as_intervals = alignment.targets == "intervals"
-    fused: list[FusedTargets] = [b.intervals() if as_intervals else b.distribution for b in best]
+    rows = [b.row(target.ids_L, as_intervals) for b, target in zip(best, targets, strict=True)]
     won = Counter((w.domain, b.name) for w, b in zip(pool.windows, best, strict=True))
     by_domain = {domain: {name: n for (d, name), n in sorted(won.items()) if d == domain} for domain, _ in won}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path.with_suffix(".json"), json.dumps({"won": by_domain, "fidelity": fidelity}, indent=1))
     unfinished = path.with_suffix(".unfinished")
-    pq.write_table(pa.table({"fused": fused_column([t.ids_L for t in targets], fused)}), unfinished)
+    pq.write_table(pa.table({"fused": fused_column(rows)}), unfinished)
     unfinished.rename(path)
     return path
 
 
 def claims_of(
-    pool: TextSet, arm: Arm, source: str, targets: Sequence[Scores], own: Sequence[SparseDistribution]
+    pool: TextSet, arm: Arm, source: str, targets: Sequence[Scores], own: Sequence[Candidate]
 ) -> tuple[list[Candidate], Fidelity]:
     """A source's claims to all windows, and how well alignment has kept what it says.
 
     Args:
-        targets, own: what the target says about each window, as scores and as distributions.
+        targets, own: what the target says about each window, and its claims.
     """
     tokenizer, speaker = pool.tokenizer(TARGET), pool.tokenizer(source)
     vocabularies, alignment = prepare_vocabularies(speaker.table, tokenizer.table), arm.alignment_settings()
@@ -91,14 +88,11 @@ def claims_of(
         if ends_T is None:
             raise ValueError("the target's tokenizer spells every text")
         aligned = align(alignment, vocabularies, text, scores, ends_S, target, ends_T)
-        distribution = changed(arm.change, aligned.distribution, own[n], paired(ends_S, ends_T))
+        distribution = changed(arm.change, aligned.distribution, own[n].distribution, paired(ends_S, ends_T))
         if n % _SAMPLE == 0:
             fidelity += measure_fidelity(vocabularies.source, aligned.source, vocabularies.target, distribution)
-        intervals = partial(
-            interval_targets, vocabularies, aligned.source, aligned.pinned, distribution.confidence_M,
-            target.next_ids_M,
-        )  # fmt: skip
-        claims.append(Candidate(source, distribution, intervals))
+        as_changed = replace(aligned, distribution=distribution)
+        claims.append(claim_of_source(source, as_changed, vocabularies, target.next_ids_M))
     return claims, fidelity
 
 

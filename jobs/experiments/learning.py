@@ -15,9 +15,10 @@ import torch
 
 from jobs.experiments.windows import WINDOW_TOKENS
 from pta_ray.config import Training
-from pta_ray.distributions import Scores
+from pta_ray.distributions import FusedRow, Scores
 from pta_ray.sources.transformers_engine import TransformersEngine
-from pta_ray.training.batches import FusedRow, collate
+from pta_ray.training.batches import collate
+from pta_ray.training.flattening import flatten
 from pta_ray.training.schedule import learning_rate
 from pta_ray.training.student import Student, load_target
 
@@ -49,12 +50,12 @@ def learn(
     )
     losses, num_tokens = [], 0
     for first in range(0, len(order), settings.batch_windows):
-        chosen = sorted(order[first : first + settings.batch_windows], key=lambda i: len(rows[i][0]))
+        chosen = sorted(order[first : first + settings.batch_windows], key=lambda i: len(rows[i].ids_L))
         progress = first / len(order)
-        num_positions = sum(len(rows[i][0]) - 1 for i in chosen)
-        weight, loss = settings.clm_weight.at(progress), 0.0
+        num_positions = sum(len(rows[i].ids_L) - 1 for i in chosen)
+        weight, temperature, loss = settings.clm_weight.at(progress), settings.source_temperature.at(progress), 0.0
         for begin in range(0, len(chosen), MICRO_BATCH):
-            batch = collate([rows[i] for i in chosen[begin : begin + MICRO_BATCH]])
+            batch = collate([flatten(rows[i], temperature) for i in chosen[begin : begin + MICRO_BATCH]])
             total, *_ = student(batch.ids_BL, weight, *batch.targets)
             if light_abstention:
                 abstained_N = batch.targets.weight_N * (1 - batch.targets.confidence_N)

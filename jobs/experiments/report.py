@@ -18,6 +18,8 @@ from jobs.experiments.text import DOMAINS
 from jobs.experiments.windows import WINDOW_TOKENS
 
 BASELINES = ("clm", "itself only", "exact", "mined")
+COMPARED = (*BASELINES, "unflattened", "exact, flattened", "mined, flattened")
+"""With `pta`, in all regimes."""
 
 UNDER_BAD_SOURCES = {
     "bad source added": ("pta",),
@@ -50,7 +52,7 @@ def _finding(regimes: Mapping[str, Mapping[str, Arm]]) -> str:
     """The differences that the experiment was made for, whatever they are."""
     rows = []
     for regime, arms in regimes.items():
-        for baseline in BASELINES:
+        for baseline in COMPARED:
             if "pta" in arms and baseline in arms:
                 found = arms["pta"].against(arms[baseline])
                 relative = found.mean / arms[baseline].estimate().mean
@@ -120,9 +122,7 @@ def _main(regime: str, arms: Mapping[str, Arm], plots: Path) -> str:
     plot = plots / f"{regime}.svg"
     plot_arms(plot, shown, "clm" if "clm" in shown else next(iter(shown)))
     parts = [f"## {regime.capitalize()} text", table(headings, rows), f"![Bits per byte](plots/{plot.name})"]
-    gained = [
-        [b, *map(_percent, shown["pta"].relative(shown[b]).values())] for b in BASELINES if {b, "pta"} <= {*shown}
-    ]
+    gained = [[b, *map(_percent, shown["pta"].relative(shown[b]).values())] for b in COMPARED if {b, "pta"} <= {*shown}]
     if gained:
         parts += ["What `pta` is worth in each domain, relative to these:", table(["less", *domains], gained)]
     return "\n\n".join(parts)

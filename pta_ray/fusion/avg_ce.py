@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from pta_ray.fusion.candidate import Candidate, nats
 from pta_ray.fusion.mixture import mix
@@ -22,7 +23,14 @@ def average(best: Candidate, challenger: Candidate) -> Candidate:
     mine = sum(_weights(best).values())
     its = sum(_weights(challenger).values())
     distribution = mix(best.distribution, challenger.distribution, mine, its)
-    return replace(best, name=max(weights, key=weights.__getitem__), distribution=distribution, weights=weights)
+    is_own_M = _has_no_source(best) & _has_no_source(challenger)
+    name = max(weights, key=weights.__getitem__)
+    return replace(best, name=name, distribution=distribution, is_own_M=is_own_M, weights=weights)
+
+
+def _has_no_source(candidate: Candidate) -> npt.NDArray[np.bool_]:
+    has_none_M: npt.NDArray[np.bool_] = candidate.is_own_M | (candidate.distribution.confidence_M == 0)
+    return has_none_M
 
 
 def _weights(candidate: Candidate) -> Mapping[str, float]:

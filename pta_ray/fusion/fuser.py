@@ -16,15 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pta_ray.alignment.align import align
-from pta_ray.alignment.intervals import interval_targets, token_intervals
 from pta_ray.alignment.vocabularies import prepare_vocabularies
 from pta_ray.attempts import attempt
 from pta_ray.columns import Fused, fused_rows, scores_of, sound, windows_of
 from pta_ray.config import Alignment, Choice
-from pta_ray.distributions import Scores, own_distribution
+from pta_ray.distributions import Scores
 from pta_ray.evaluation.bits_per_byte import bit_counts
 from pta_ray.evaluation.fidelity import fidelity_counts, measure_fidelity
-from pta_ray.fusion.candidate import Candidate
+from pta_ray.fusion.candidate import Candidate, claim_of_source, claim_of_target
 from pta_ray.fusion.choices import CHOICES
 from pta_ray.telemetry import Telemetry, Work
 from pta_ray.tokenizers.byte_tokenizer import ByteTokenizer
@@ -95,17 +94,14 @@ class Fuser:
         targets = scores_of(block, 0)
         counts: Counter[str] = Counter()
         work.done(_num_tokens(targets, chosen_C), counts=counts)
-        best: list[Candidate] = []
-        for n in chosen_C:
-            own = own_distribution(targets[n])
-            best.append(Candidate(self._names[0], own, partial(token_intervals, table, own)))
+        best = [claim_of_target(self._names[0], targets[n], table) for n in chosen_C]
         for i in range(1, len(self._names)):
             scores = scores_of(block, i)
             for c, n in enumerate(chosen_C):
                 best[c] = self._fold(best[c], self._aligned(i, texts[n], scores[n], targets[n], c == 0, counts))
         as_intervals = self._settings.targets == "intervals"
         return [
-            Fused(found.name, targets[n].ids_L, found.intervals() if as_intervals else found.distribution)
+            Fused(found.name, found.row(targets[n].ids_L, as_intervals))
             for n, found in zip(chosen_C, best, strict=True)
         ]
 
@@ -125,11 +121,7 @@ class Fuser:
         if is_sample:
             found = measure_fidelity(vocabularies.source, aligned.source, vocabularies.target, distribution)
             counts.update(fidelity_counts(name, found))
-        intervals = partial(
-            interval_targets, vocabularies, aligned.source, aligned.pinned, distribution.confidence_M,
-            target.next_ids_M,
-        )  # fmt: skip
-        return Candidate(name, distribution, intervals)
+        return claim_of_source(name, aligned, vocabularies, target.next_ids_M)
 
 
 def _num_tokens(scores: Sequence[Scores], chosen_C: Places) -> int:

@@ -24,7 +24,8 @@ def best_by_position(best: Candidate, challenger: Candidate) -> Candidate:
         np.where(taken_M, its.confidence_M, mine.confidence_M),
     )
     name = str(names[counts.argmax()]) if len(names) else best.name
-    return replace(best, name=name, distribution=distribution, owners_M=owners_M)
+    is_own_M = np.where(taken_M, challenger.is_own_M, best.is_own_M)
+    return replace(best, name=name, distribution=distribution, is_own_M=is_own_M, owners_M=owners_M)
 
 
 def _claim(distribution: SparseDistribution) -> npt.NDArray[np.float32]:

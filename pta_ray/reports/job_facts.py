@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pta_ray.config import Job, Ramp
+from pta_ray.config import Job, Ramp, TemperatureRamp
 
 
 def shown(place: str) -> str:
@@ -22,6 +22,7 @@ def settings(job: Job) -> list[tuple[str, object]]:
         ("fusion", job.fusion.choice),
         ("divergence", training.divergence),
         ("temperature", training.temperature),
+        ("source_temperature", _ramp(training.source_temperature)),
         ("tail", training.tail),
         ("clm_weight", _ramp(training.clm_weight)),
         ("learning_rate", training.learning_rate),
@@ -39,5 +40,5 @@ def _settings_of(method: str) -> list[str]:
     return {"pta": ["cost", "epsilon", "rho"], "pta-paper": ["epsilon"]}.get(method, [])
 
 
-def _ramp(ramp: Ramp) -> str:
+def _ramp(ramp: Ramp | TemperatureRamp) -> str:
     return f"{ramp.start:g}" if ramp.start == ramp.end else f"{ramp.start:g} to {ramp.end:g}"

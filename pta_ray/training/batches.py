@@ -11,11 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pta_ray.distributions import FusedTargets, IntervalTargets, SparseDistribution
+from pta_ray.distributions import FusedRow, FusedTargets, IntervalTargets, SparseDistribution
 from pta_ray.training.loss import SetTargets, TokenTargets
-
-FusedRow = tuple[npt.NDArray[np.int32], FusedTargets]
-"""A window as `read_fused` returns it: the target's token ids, and what is learned at all but the last."""
 
 _ROUNDING = 1e-3
 """By which a probability may exceed 1: about the spacing of float16 there."""
@@ -57,7 +54,7 @@ class Batch:
 
 def find_bad(rows: Sequence[FusedRow]) -> list[int]:
     """Which windows have a probability or confidence that is not a number from 0 to 1, or an interval that is none."""
-    return [index for index, (_, targets) in enumerate(rows) if not _is_sound(targets)]
+    return [index for index, row in enumerate(rows) if not _is_sound(row.targets)]
 
 
 def _is_sound(targets: FusedTargets) -> bool:
@@ -95,13 +92,13 @@ def deal(lengths: Sequence[int], num_workers: int, micro_batch_windows: int) -> 
 
 def collate(rows: Sequence[FusedRow]) -> Batch:
     """Pads the windows of a micro-batch. Padding lies behind the text, where a causal model does not see it."""
-    num_B, longest = len(rows), max(len(ids_L) for ids_L, _ in rows)
+    num_B, longest = len(rows), max(len(row.ids_L) for row in rows)
     ids_BL = np.zeros((num_B, longest), np.int64)
     weight_BM = np.zeros((num_B, longest - 1), np.float32)
-    for row, (ids_L, _) in enumerate(rows):
-        ids_BL[row, : len(ids_L)] = ids_L
-        weight_BM[row, : len(ids_L) - 1] = 1
-    all_targets = [targets for _, targets in rows]
+    for b, row in enumerate(rows):
+        ids_BL[b, : len(row.ids_L)] = row.ids_L
+        weight_BM[b, : len(row.ids_L) - 1] = 1
+    all_targets = [row.targets for row in rows]
     confidence_N = _padded([targets.confidence_M[:, None] for targets in all_targets], longest - 1, np.float32, 0)[:, 0]
     weight_N = torch.from_numpy(weight_BM).flatten()
     return Batch(torch.from_numpy(ids_BL), _targets(all_targets, longest - 1, confidence_N, weight_N))

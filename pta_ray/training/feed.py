@@ -83,7 +83,7 @@ def deal_step(table: pa.Table, micro_batch_windows: int, num_workers: int) -> It
     rows = read_fused(struct_column(table.take(there), "fused"))
     bad = find_bad(rows)
     fit = np.setdiff1d(np.arange(len(rows)), bad)
-    lengths, sound = [len(rows[i][0]) for i in fit], there[fit]
+    lengths, sound = [len(rows[i].ids_L) for i in fit], there[fit]
     whole = Step(
         passes=[],
         num_positions=sum(lengths) - len(lengths),

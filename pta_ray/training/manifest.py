@@ -26,7 +26,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     step: int
     """Optimizer steps taken."""
     progress: float

@@ -17,6 +17,7 @@ from pta_ray.ledger import Ledger
 from pta_ray.training.batches import Batch, collate, empty_batch
 from pta_ray.training.checkpoints import Checkpoint, CheckpointStore
 from pta_ray.training.feed import Step, read_steps
+from pta_ray.training.flattening import flatten
 from pta_ray.training.manifest import Manifest
 from pta_ray.training.progress import Progress
 from pta_ray.training.representations import Sample, compare, draw_sample, hidden_states
@@ -183,7 +184,7 @@ class Trainer:
         Returns: the objective; this worker's sums as of `_make_passes`; and the windows set aside, of all workers.
         """
         names: list[str] = rows.column("window_id").to_pylist() if rows else []
-        batch = collate(read_fused(struct_column(rows, "fused"))) if names else self._nothing()
+        batch = self._batch(rows) if rows else self._nothing()
         set_aside: list[str] = []
         while True:
             ids_BL, targets = batch.ids_BL.to(self._engine.device), batch.targets
@@ -199,6 +200,11 @@ class Trainer:
             names = [name for i, name in enumerate(names) if i not in bad]
         sums = [float(clm_N.double().sum()), float(fused_N.double().sum()), float(batch.num_padded)]
         return total, torch.tensor(sums if names else [0.0] * 3, dtype=torch.float64), set_aside
+
+    def _batch(self, rows: pa.Table) -> Batch:
+        """Windows as they are learned at this point of the run."""
+        temperature = self._settings.source_temperature.at(self.progress.share)
+        return collate([flatten(row, temperature) for row in read_fused(struct_column(rows, "fused"))])
 
     def _nothing(self) -> Batch:
         return empty_batch(self._task.job.alignment.targets == "intervals")

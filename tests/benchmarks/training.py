@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from pta_ray.checkpoint import cache_directory
 from pta_ray.config import Training
-from pta_ray.distributions import SparseDistribution
+from pta_ray.distributions import FusedRow, SparseDistribution
 from pta_ray.text.windows import cut
 from pta_ray.tokenizers.loading import load_tokenizer
 from pta_ray.training.batches import Batch, collate, deal
@@ -119,7 +119,7 @@ def make_batch(seed: int) -> Batch:
     ids_MK[:, 0] = ids_L[1:]
     probs_MK = rng.dirichlet(np.ones(2 + TOP_K), LENGTH - 1)[:, :-1].astype(np.float32)
     distribution = SparseDistribution(ids_MK.astype(np.int32), probs_MK, np.ones(LENGTH - 1, np.float32))
-    return collate([(ids_L, distribution)])
+    return collate([FusedRow(ids_L, distribution, np.zeros(LENGTH - 1, np.bool_))])
 
 
 def padding_share() -> float:

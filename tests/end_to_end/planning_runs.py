@@ -126,7 +126,7 @@ def _training(size: Size, folder: str) -> tuple[Step, int, int]:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from pta_ray.distributions import SparseDistribution
+    from pta_ray.distributions import FusedRow, SparseDistribution
     from pta_ray.training.batches import collate
     from pta_ray.training.engine import start_engine
     from pta_ray.training.student import Student
@@ -138,7 +138,8 @@ def _training(size: Size, folder: str) -> tuple[Step, int, int]:
         stride = size.vocabulary // (1 + TOP_K)  # between the entries of a position: they are distinct
         ids_MK = ((ids_L[1:, None] + stride * np.arange(1 + TOP_K)) % size.vocabulary).astype(np.int32)
         probs_MK = np.full(shape, 0.9 / (1 + TOP_K), np.float32)
-        rows.append((ids_L, SparseDistribution(ids_MK, probs_MK, np.ones(TOKENS - 1, np.float32))))
+        distribution = SparseDistribution(ids_MK, probs_MK, np.ones(TOKENS - 1, np.float32))
+        rows.append(FusedRow(ids_L, distribution, np.zeros(TOKENS - 1, np.bool_)))
     torch.distributed.init_process_group("gloo", init_method=Path(folder, "store").as_uri(), rank=0, world_size=1)
     before = psutil.Process().memory_info().rss
     model = LlamaForCausalLM(LlamaConfig(**size.config))

@@ -21,7 +21,7 @@ from pta_ray.cache import (
 )
 from pta_ray.columns import fused_column, read_fused, struct_column
 from pta_ray.config import Job
-from pta_ray.distributions import FusedTargets, IntervalTargets, SparseDistribution
+from pta_ray.distributions import FusedRow, IntervalTargets, SparseDistribution
 from pta_ray.errors import JobError
 
 JOB = {
@@ -35,14 +35,15 @@ COUNTS = {"bits/target/text": 81.5, "bytes/target/text": 40, "positions/first": 
 
 def make_rows(lengths: list[int], seed: int = 0) -> pa.Table:
     rng = np.random.default_rng(seed)
-    ids = [rng.integers(0, 1 << 17, length).astype(np.int32) for length in lengths]
-    fused: list[FusedTargets] = []
+    rows = []
     for length in lengths:
+        ids_L = rng.integers(0, 1 << 17, length).astype(np.int32)
         low = rng.integers(0, 1 << 17, (length - 1, 3)).astype(np.int32)
         probs = rng.dirichlet(np.ones(4), length - 1)[:, :3].astype(np.float32)
         confidence_M = rng.random(length - 1, np.float32)
         of_tokens = SparseDistribution(low - 1, probs, confidence_M)
-        fused.append(of_tokens if seed % 2 else IntervalTargets(low, low + 1, probs, confidence_M))
+        targets = of_tokens if seed % 2 else IntervalTargets(low, low + 1, probs, confidence_M)
+        rows.append(FusedRow(ids_L, targets, confidence_M < 0.5))
     places = np.arange(len(lengths), dtype=np.int32)
     return pa.table(
         {
@@ -53,7 +54,7 @@ def make_rows(lengths: list[int], seed: int = 0) -> pa.Table:
             "ends_task": places == len(lengths) - 1,
             "share": rng.random(len(lengths)),
             "winner": rng.choice(["target", "first"], len(lengths)).tolist(),
-            "fused": fused_column(ids, fused),
+            "fused": fused_column(rows),
         }
     )
 
@@ -109,9 +110,10 @@ def test_rows_survive_to_the_bit(tmp_path_factory: pytest.TempPathFactory, lengt
     read = pq.read_table(open_cache(str(folder)).files[0])
     assert read.equals(rows) and read.schema == rows.schema
     before, after = (read_fused(struct_column(table, "fused")) for table in (rows, read))
-    for (ids_L, fused), (read_ids_L, fused_read) in zip(before, after, strict=True):
-        np.testing.assert_array_equal(read_ids_L, ids_L)
-        for array, expected in zip(vars(fused_read).values(), vars(fused).values(), strict=True):
+    for row, row_read in zip(before, after, strict=True):
+        np.testing.assert_array_equal(row_read.ids_L, row.ids_L)
+        np.testing.assert_array_equal(row_read.is_own_M, row.is_own_M)
+        for array, expected in zip(vars(row_read.targets).values(), vars(row.targets).values(), strict=True):
             np.testing.assert_array_equal(array, expected)
 
 
@@ -145,7 +147,7 @@ def cut_metadata(folder: Path) -> None:
 
 def age(folder: Path) -> None:
     schema = pq.read_schema(folder / "_common_metadata")
-    earlier = schema.metadata[b"pta-ray"].replace(b'"format": 2', b'"format": 1')
+    earlier = schema.metadata[b"pta-ray"].replace(b'"format": 3', b'"format": 2')
     pq.write_metadata(schema.with_metadata({b"pta-ray": earlier}), folder / "_common_metadata")
 
 

@@ -18,7 +18,7 @@ from pta_ray.cache import Description, count_rows, data_files, is_finished, open
 from pta_ray.cached_epochs import LaterEpochs, later_epochs, rebatched
 from pta_ray.columns import FUSED_TYPE, Fused, fused_rows
 from pta_ray.config import Data, Job
-from pta_ray.distributions import SparseDistribution
+from pta_ray.distributions import FusedRow, SparseDistribution
 from pta_ray.errors import JobError, StreamError
 from pta_ray.growing_cache import Keeping, begin_cache, check_growing_cache, drop_doubles, end_growth, keep
 from pta_ray.ledger import Ledger
@@ -53,7 +53,7 @@ def fused(task: int, row: int) -> Fused:
     targets = SparseDistribution(
         np.array([[task, row]], np.int32), np.full((1, 2), 0.5, np.float32), np.ones(1, np.float32)
     )
-    return Fused("source", np.array([task, row], np.int32), targets)
+    return Fused("source", FusedRow(np.array([task, row], np.int32), targets, np.zeros(1, np.bool_)))
 
 
 def write(directory: Path, rows: pa.Table, cuts: Sequence[int]) -> None:

@@ -20,7 +20,14 @@ from pta_ray.columns import (
     windows_of,
     with_scores,
 )
-from pta_ray.distributions import FusedTargets, IntervalTargets, Scores, SparseDistribution, own_distribution
+from pta_ray.distributions import (
+    FusedRow,
+    FusedTargets,
+    IntervalTargets,
+    Scores,
+    SparseDistribution,
+    own_distribution,
+)
 from tests.unit.in_process import make_windows
 
 MOST_BYTES = 100  # per position, with ten candidates
@@ -132,12 +139,7 @@ def test_a_scored_row_stays_small_however_many_models_there_are() -> None:
 
 @given(st.lists(st.booleans(), max_size=6))
 def test_fused_rows_survive_and_those_without_a_result_have_no_winner(is_kept: list[bool]) -> None:
-    results = [
-        Fused(f"model {i % 2}", np.arange(i + 2, dtype=np.int32), own_distribution(make_scores(i + 2, 3, i)))
-        if kept
-        else None
-        for i, kept in enumerate(is_kept)
-    ]
+    results = [Fused(f"model {i % 2}", make_row(i + 2, 3, i)) if kept else None for i, kept in enumerate(is_kept)]
     windows = make_windows(len(results))
     table = fused_rows(windows, results)
     assert table.column_names == ["window_id", "domain", "task", "row", "ends_task", "share", "winner", "fused"]
@@ -146,14 +148,17 @@ def test_fused_rows_survive_and_those_without_a_result_have_no_winner(is_kept: l
     assert table.column("fused").is_valid().to_pylist() == is_kept
     there = table.filter(table.column("winner").is_valid())
     read = read_fused(struct_column(there, "fused"))
-    assert [ids_L.tolist() for ids_L, _ in read] == [result.ids_L.tolist() for result in results if result]
+    assert [row.ids_L.tolist() for row in read] == [result.row.ids_L.tolist() for result in results if result]
+
+
+def make_row(length: int, top_k: int, seed: int) -> FusedRow:
+    """What the target itself says along a window."""
+    own = own_distribution(make_scores(length, top_k, seed))
+    return FusedRow(np.arange(length, dtype=np.int32), own, np.ones(length - 1, np.bool_))
 
 
 def test_fused_rows_stay_small() -> None:
-    results = [
-        Fused("target", np.arange(200, dtype=np.int32), own_distribution(make_scores(200, 10, seed)))
-        for seed in range(32)
-    ]
+    results = [Fused("target", make_row(200, 10, seed)) for seed in range(32)]
     table = fused_rows(make_windows(32), results)
     # At k = 10: 11 ids and probabilities, and two more numbers.
     assert struct_column(table, "fused").nbytes / (32 * 199) <= 73
@@ -178,14 +183,16 @@ def values(targets: FusedTargets) -> list[np.ndarray]:
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 99), st.booleans()), max_size=6), st.data())
 def test_targets_of_either_kind_survive_the_columns(rows: list[tuple[int, int, bool]], data: st.DataObject) -> None:
-    before = [make_targets(*row) for row in rows]
-    ids = [np.arange(length, dtype=np.int32) for length, _, _ in rows]
+    before = [
+        FusedRow(np.arange(row[0], dtype=np.int32), make_targets(*row), np.arange(row[0] - 1) % 3 == 0) for row in rows
+    ]
     first = data.draw(st.integers(0, len(rows)))
-    read = read_fused(fused_column(ids, before)[first:])
-    assert [len(ids_L) for ids_L, _ in read] == [length for length, _, _ in rows[first:]]
-    for (_, after), expected in zip(read, before[first:], strict=True):
-        assert type(after) is type(expected)
-        for array, expected_array in zip(values(after), values(expected), strict=True):
+    read = read_fused(fused_column(before)[first:])
+    assert [len(row.ids_L) for row in read] == [length for length, _, _ in rows[first:]]
+    for after, expected in zip(read, before[first:], strict=True):
+        assert type(after.targets) is type(expected.targets)
+        np.testing.assert_array_equal(after.is_own_M, expected.is_own_M)
+        for array, expected_array in zip(values(after.targets), values(expected.targets), strict=True):
             np.testing.assert_array_equal(array.ravel(), expected_array.ravel())
             assert len(array) == len(expected_array)
 

@@ -17,7 +17,8 @@ def candidate(name: str, ids: list[list[int]], probs: list[list[float]], confide
     places = np.zeros_like(ids_MK)
     confidence_M = np.array(confidence, np.float32)
     nothing = partial(IntervalTargets, places, places, probs_MK, confidence_M)
-    return Candidate(name, SparseDistribution(ids_MK, probs_MK, confidence_M), nothing)
+    is_own_M = np.full(len(ids_MK), name == "target")
+    return Candidate(name, SparseDistribution(ids_MK, probs_MK, confidence_M), is_own_M, nothing)
 
 
 @st.composite
@@ -78,6 +79,15 @@ def test_two_that_say_the_same_are_mixed_to_it() -> None:
     found = average(one, other)
     np.testing.assert_allclose(dense(found.distribution), dense(one.distribution), atol=1e-6)
     assert found.weights == {"one": pytest.approx(0.5), "other": pytest.approx(0.5)}
+
+
+def test_a_mixture_is_the_targets_own_where_all_sources_abstain() -> None:
+    own = candidate("target", [[7, 1]] * 3, [[0.5, 0.2]] * 3, [1, 1, 1])
+    first = candidate("first", [[7, 1]] * 3, [[0.5, 0.2]] * 3, [1, 0, 0])
+    second = candidate("second", [[7, 1]] * 3, [[0.5, 0.2]] * 3, [0, 0, 0.5])
+    assert average(average(own, first), second).is_own_M.tolist() == [False, True, False]
+    silent = candidate("silent", [[7, 1]] * 3, [[0.5, 0.2]] * 3, [0, 0, 0])
+    assert average(silent, first).is_own_M.tolist() == [False, True, True], "nothing is said there"
 
 
 def test_what_abstains_has_no_part() -> None:

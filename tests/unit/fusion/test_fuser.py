@@ -69,7 +69,7 @@ def tokenizers(fixture: Fixture) -> list[ByteTokenizer]:
 @pytest.mark.parametrize("choice", get_args(Choice))
 def test_every_choice_is_made_of_what_the_models_say(fixture: Fixture, choice: Choice) -> None:
     table, _ = fuse_block(fixture, Alignment(), make_batch(fixture, [0, 1], []), choice)
-    for n, (_, found) in enumerate(read_fused(struct_column(table, "fused"))):
+    for n, found in enumerate(targets(table)):
         assert isinstance(found, SparseDistribution)
         said = [distribution(fixture, name, n) for name in NAMES]
         actual_MN = np.stack([np.where(d.confidence_M > 0, d.probs_MK[:, 0], np.nan) for d in said], axis=1)
@@ -79,6 +79,21 @@ def test_every_choice_is_made_of_what_the_models_say(fixture: Fixture, choice: C
         if choice == "position":
             full_M = np.all([d.confidence_M == 1 for d in said], axis=0)
             np.testing.assert_allclose(found.probs_MK[full_M, 0], high_M[full_M], atol=2e-3)
+
+
+@pytest.mark.parametrize("choice", get_args(Choice))
+def test_a_row_tells_what_is_the_targets_own(fixture: Fixture, choice: Choice) -> None:
+    table, _ = fuse_block(fixture, Alignment(), make_batch(fixture, LEARNED, []), choice)
+    rows = read_fused(struct_column(table, "fused"))
+    for window, winner, row in zip(LEARNED, table.column("winner").to_pylist(), rows, strict=True):
+        own = distribution(fixture, "target", window)
+        assert isinstance(row.targets, SparseDistribution)
+        is_same_M = (row.targets.probs_MK[:, 0] == own.probs_MK[:, 0].astype(np.float16)) | (own.probs_MK[:, 0] > 0.999)
+        assert is_same_M[row.is_own_M].all()
+        if choice == "min_ce":
+            assert (row.is_own_M == (winner == "target")).all()
+        if choice == "position":
+            assert 0 < row.is_own_M.mean() < 1
 
 
 def best_reader(fixture: Fixture, window: int) -> str:
@@ -98,7 +113,7 @@ def distribution(fixture: Fixture, name: str, window: int) -> SparseDistribution
 
 
 def targets(table: pa.Table) -> list[FusedTargets]:
-    return [fused for _, fused in read_fused(struct_column(table, "fused"))]
+    return [row.targets for row in read_fused(struct_column(table, "fused"))]
 
 
 def test_a_row_tells_where_it_comes_from_and_who_won(fixture: Fixture) -> None:

@@ -11,7 +11,7 @@ def candidate(name: str, probs: list[float], confidence: list[float]) -> Candida
     probs_MK, confidence_M = np.array(probs, np.float32)[:, None], np.array(confidence, np.float32)
     places_MK = np.zeros_like(probs_MK, np.int32)
     return Candidate(
-        name, SparseDistribution(places_MK, probs_MK, confidence_M),
+        name, SparseDistribution(places_MK, probs_MK, confidence_M), np.zeros(len(probs), np.bool_),
         partial(IntervalTargets, places_MK, places_MK + 1, probs_MK, confidence_M),
     )  # fmt: skip
 

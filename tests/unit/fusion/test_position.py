@@ -13,7 +13,8 @@ def candidate(name: str, probs: list[float], confidence: list[float], num_K: int
     probs_MK[:, 0] = probs
     confidence_M = np.array(confidence, np.float32)
     nothing = partial(IntervalTargets, ids_MK, ids_MK, probs_MK, confidence_M)
-    return Candidate(name, SparseDistribution(ids_MK, probs_MK, confidence_M), nothing)
+    is_own_M = np.full(len(ids_MK), name == "target")
+    return Candidate(name, SparseDistribution(ids_MK, probs_MK, confidence_M), is_own_M, nothing)
 
 
 def test_each_position_goes_to_the_better_predictor() -> None:
@@ -38,6 +39,11 @@ def test_little_confidence_does_not_take_a_position_and_silence_none() -> None:
     found = best_by_position(candidate("a", [0.5, 0.1], [1, 1]), candidate("b", [0.9, 0.9], [0.5, 0]))
     np.testing.assert_allclose(found.distribution.probs_MK[:, 0], [0.5, 0.1])
     np.testing.assert_allclose(found.distribution.confidence_M, [1, 1])
+
+
+def test_positions_of_the_target_stay_its_own() -> None:
+    own, source = candidate("target", [0.9, 0.1, 0.3], [1, 1, 1]), candidate("source", [0.1, 0.9, 0.2], [1, 1, 1])
+    assert best_by_position(own, source).is_own_M.tolist() == [True, False, True]
 
 
 def test_candidates_may_list_different_numbers_of_tokens() -> None:

@@ -23,7 +23,7 @@ from jobs.experiments.statistics import Estimate, beyond_chance, estimate, paire
 from jobs.experiments.text import plain_text
 from jobs.experiments.windows import TextSet, Window
 from pta_ray.config import Training
-from pta_ray.distributions import SparseDistribution
+from pta_ray.distributions import FusedRow, SparseDistribution
 from tests.unit.training.tiny_model import tiny_llama
 
 OWN = SparseDistribution(np.array([[5, 1, 2]] * 2), np.array([[0.3, 0.2, 0.1]] * 2), np.ones(2))
@@ -137,8 +137,9 @@ def test_light_abstention_takes_the_text_away_that_stands_in(tmp_path: Path, con
     tiny_llama().save_pretrained(tmp_path)
     ids_L = np.arange(5, 25, dtype=np.int32)
     labels = SparseDistribution(ids_L[1:, None], np.ones((19, 1), np.float32), np.full(19, confidence, np.float32))
+    row = FusedRow(ids_L, labels, np.zeros(19, np.bool_))
     settings = Training(clm_weight=0.5, batch_windows=1)
-    [whole], [light] = (learn(tmp_path, [(ids_L, labels)], [0], settings, None, flag)[1] for flag in (False, True))
+    [whole], [light] = (learn(tmp_path, [row], [0], settings, None, flag)[1] for flag in (False, True))
     assert light == pytest.approx(0.5 * whole + 0.5 * confidence * whole, rel=1e-5)
 
 

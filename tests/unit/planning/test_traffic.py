@@ -3,7 +3,7 @@ import pytest
 
 from pta_ray.columns import fused_column, scores_column
 from pta_ray.config import Job, Training
-from pta_ray.distributions import Scores, SparseDistribution
+from pta_ray.distributions import FusedRow, Scores, SparseDistribution
 from pta_ray.planning.architecture import architecture_of
 from pta_ray.planning.traffic import stream_traffic, training_traffic
 
@@ -20,7 +20,7 @@ def test_a_position_is_as_large_as_the_columns_make_it() -> None:
     entries_MK = np.zeros((LENGTH - 1, 1 + TOP_K), np.float32)
     fused = SparseDistribution(entries_MK.astype(np.int32), entries_MK, entries_MK[:, 0])
     of_scores = scores_column([scores]).nbytes / LENGTH
-    of_fused = fused_column([ids_L], [fused]).nbytes / LENGTH
+    of_fused = fused_column([FusedRow(ids_L, fused, np.ones(LENGTH - 1, np.bool_))]).nbytes / LENGTH
     object_store, to_training = stream_traffic(job, [1.0, 1.0])
     assert to_training == pytest.approx(of_fused, rel=0.01)
     # Text; the same with the target's scores; with both; and what is fused.

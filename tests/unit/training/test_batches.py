@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pta_ray.distributions import FusedTargets, IntervalTargets, SparseDistribution
-from pta_ray.training.batches import FusedRow, collate, deal, find_bad
+from pta_ray.distributions import FusedRow, FusedTargets, IntervalTargets, SparseDistribution
+from pta_ray.training.batches import collate, deal, find_bad
 from pta_ray.training.loss import SetTargets, TokenTargets
 
 lengths_of_windows = st.lists(st.integers(2, 300), max_size=70)
@@ -21,11 +21,12 @@ def make_row(length: int, num_entries: int, seed: int, of_tokens: bool) -> Fused
     ids_L = rng.integers(1, 100, length).astype(np.int32)
     probs = rng.random(shape, np.float32) / num_entries
     confidence_M = rng.random(length - 1, np.float32)
+    is_own_M = rng.random(length - 1) < 0.5
     low = rng.integers(0, 50, shape).astype(np.int32)
     if not of_tokens:
-        return ids_L, IntervalTargets(low, low + 1, probs, confidence_M)
+        return FusedRow(ids_L, IntervalTargets(low, low + 1, probs, confidence_M), is_own_M)
     low[:, 0] = ids_L[1:]
-    return ids_L, SparseDistribution(low, probs, confidence_M)
+    return FusedRow(ids_L, SparseDistribution(low, probs, confidence_M), is_own_M)
 
 
 def work(lengths: list[int], micro_batch: list[int]) -> int:
@@ -72,11 +73,11 @@ def test_windows_come_out_of_a_batch_as_they_went_in(of_tokens: bool, shapes: li
     rows = [make_row(length, num_entries, seed, of_tokens) for seed, (length, num_entries) in enumerate(shapes)]
     batch = collate(rows)
     num_B, num_M = len(rows), batch.ids_BL.shape[1] - 1
-    assert batch.num_positions == sum(len(ids_L) - 1 for ids_L, _ in rows)
+    assert batch.num_positions == sum(len(row.ids_L) - 1 for row in rows)
     assert batch.num_positions + batch.num_padded == num_B * num_M
     assert isinstance(batch.targets, TokenTargets if of_tokens else SetTargets)
     *entries, confidence_N, weight_N = (tensor.view(num_B, num_M, *tensor.shape[1:]) for tensor in batch.targets)
-    for row, (ids_L, targets) in enumerate(rows):
+    for row, (ids_L, targets, _) in enumerate(rows):
         m = len(ids_L) - 1
         assert batch.ids_BL[row].tolist() == ids_L.tolist() + [0] * (num_M - m)
         assert weight_N[row].tolist() == [1] * m + [0] * (num_M - m)
@@ -117,8 +118,7 @@ def test_windows_with_a_bad_target_are_found(of_tokens: bool, name: str, value: 
     rows = [make_row(9, 3, seed, of_tokens) for seed in range(4)]
     assert find_bad(rows) == []
     for index in (1, 3):
-        ids_L, targets = rows[index]
-        rows[index] = ids_L, spoilt(targets, name, value)
+        rows[index] = rows[index]._replace(targets=spoilt(rows[index].targets, name, value))
     assert find_bad(rows) == [1, 3]
 
 
@@ -132,7 +132,7 @@ def spoilt(targets: FusedTargets, name: str, value: float) -> FusedTargets:
 
 def test_a_probability_that_float16_rounded_up_is_none() -> None:
     """A window is not bad for it."""
-    ids_L, targets = make_row(9, 3, 0, True)
-    assert isinstance(targets, SparseDistribution)
-    targets.probs_MK[2, 0] = np.nextafter(np.float16(1), np.float16(2))
-    assert find_bad([(ids_L, targets)]) == []
+    row = make_row(9, 3, 0, True)
+    assert isinstance(row.targets, SparseDistribution)
+    row.targets.probs_MK[2, 0] = np.nextafter(np.float16(1), np.float16(2))
+    assert find_bad([row]) == []

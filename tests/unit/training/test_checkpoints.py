@@ -198,7 +198,7 @@ def replace_manifest(folder: Path) -> None:
 
 def age(folder: Path) -> None:
     path = folder / "checkpoint.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ray.exceptions import RayTaskError
 
 from pta_ray.columns import fused_column
-from pta_ray.distributions import SparseDistribution
+from pta_ray.distributions import FusedRow, SparseDistribution
 from pta_ray.errors import StreamError
 from pta_ray.training.feed import Step, deal_step, num_passes, read_steps
 from tests.unit.training.processes import in_processes
@@ -19,16 +19,16 @@ from tests.unit.training.processes import in_processes
 
 def make_rows(lengths: list[int], broken: frozenset[int] = frozenset(), gone: frozenset[int] = frozenset()) -> pa.Table:
     """Windows of so many tokens, of which some have a target that is not a number, and some were set aside before."""
-    fused = []
+    rows = []
     for i, length in enumerate(lengths):
         probs_MK = np.full((length - 1, 2), np.nan if i in broken else 0.25, np.float32)
-        fused.append(SparseDistribution(np.ones((length - 1, 2), np.int32), probs_MK, np.ones(length - 1, np.float32)))
-    ids = [np.full(length, i, np.int32) for i, length in enumerate(lengths)]
+        fused = SparseDistribution(np.ones((length - 1, 2), np.int32), probs_MK, np.ones(length - 1, np.float32))
+        rows.append(FusedRow(np.full(length, i, np.int32), fused, np.zeros(length - 1, np.bool_)))
     is_gone = np.isin(np.arange(len(lengths)), [*gone])
     columns = {"window_id": [str(i) for i in range(len(lengths))], "share": [0.125] * len(lengths)}
     columns["winner"] = [None if i in gone else "target" for i in range(len(lengths))]
     places = pa.array(np.arange(len(lengths)), mask=is_gone)
-    return pa.table({**columns, "fused": fused_column(ids, fused).take(places)})
+    return pa.table({**columns, "fused": fused_column(rows).take(places)})
 
 
 @given(st.lists(st.integers(2, 9), min_size=1, max_size=13), st.integers(1, 4), st.integers(1, 3), st.data())

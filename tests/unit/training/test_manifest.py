@@ -36,6 +36,7 @@ TRAINING_CHANGES: dict[str, tuple[object, bool]] = {
     "clm_weight": ({"start": 0.5, "end": 1}, True),
     "divergence": ("jsd", True),
     "temperature": (2.0, True),
+    "source_temperature": (1.0, True),
     "tail": ("bucket", True),
     "learning_rate": (1e-3, True),
     "warmup": (0.1, True),

@@ -147,7 +147,9 @@ def fit_each(tasks: list[TrainingTask], rows: pa.Table) -> list[list[tuple[int, 
 def test_the_loss_falls_for_every_kind(
     fixture: Fixture, tokenizer: ByteTokenizer, tmp_path: Path, zero_stage: int, targets: str
 ) -> None:
-    settings = {"zero_stage": zero_stage, "clm_weight": 0, "warmup": 0, "learning_rate": 0.03}
+    # Flattened ever less, what is learned would have ever less entropy, too.
+    flattening = {"source_temperature": 1}
+    settings = {"zero_stage": zero_stage, "clm_weight": 0, "warmup": 0, "learning_rate": 0.03, **flattening}
     tasks = [make_task(tmp_path / kind, tokenizer, targets, divergence=kind, **settings) for kind in DIVERGENCES]
     text = repeated(fused_rows(fixture, targets), 6)
     for by_step in in_processes(2, fit_each, tasks, text)[0]:
@@ -279,3 +281,15 @@ def test_the_weight_of_the_parts_follows_its_ramp(rows: pa.Table, tokenizer: Byt
     ramp = make_task(tmp_path / "ramp", tokenizer, clm_weight={"start": 0, "end": 1})
     plain_losses, ramp_losses = in_processes(1, fit_each, [plain, ramp], rows)[0]
     assert plain_losses != ramp_losses
+
+
+def test_sources_are_flattened_as_far_as_the_run_is(rows: pa.Table, tokenizer: ByteTokenizer, tmp_path: Path) -> None:
+    """The first step ends with a third of the text, the last one with all of it."""
+    temperatures = {"ramp": {"start": 4, "end": 1}, "third": 3, "none": 1}
+    tasks = [
+        make_task(tmp_path / name, tokenizer, source_temperature=temperature, warmup=0, learning_rate=1e-12)
+        for name, temperature in temperatures.items()
+    ]
+    ramp, third, none = map(dict, in_processes(1, fit_each, tasks, rows)[0])
+    assert ramp[1] == pytest.approx(third[1], abs=1e-6) and abs(ramp[1] - none[1]) > 1e-3
+    assert ramp[3] == pytest.approx(none[3], abs=1e-6) and abs(ramp[2] - third[2]) > 1e-3
