@@ -28,6 +28,8 @@ class Arm:
     sources: tuple[str, ...] = SOURCES
     change: Change | None = None
     """What the package does not offer, see `changes.py` and, for `light_abstention`, `learning.py`."""
+    beside: str = "pta"
+    """The arm that has all but what is changed in this one."""
 
     def alignment_settings(self) -> Alignment:
         """As in a job file."""
@@ -74,13 +76,13 @@ ONE_CHANGE = {
     "k=5": Arm({"top_k": 5}),
     "k=20": Arm({"top_k": 20}),
     "k=64": Arm({"top_k": 64}),
-    "exact, k=64": Arm({"method": "exact", "top_k": 64}, training=UNFLATTENED),
-    "mined, k=64": Arm({"method": "mined", "top_k": 64}, training=UNFLATTENED),
+    "exact, k=64": Arm({"method": "exact", "top_k": 64}, training=UNFLATTENED, beside="exact"),
+    "mined, k=64": Arm({"method": "mined", "top_k": 64}, training=UNFLATTENED, beside="mined"),
     "weight=0.2": Arm(training={"clm_weight": 0.2}),
     "weight=0.8": Arm(training={"clm_weight": 0.8}),
     "weight=0.9": Arm(training={"clm_weight": 0.9}),
-    "mined, weight=0.8": Arm({"method": "mined"}, training={"clm_weight": 0.8, **UNFLATTENED}),
-    "itself only, weight=0.8": Arm(training={"clm_weight": 0.8, **UNFLATTENED}, sources=()),
+    "mined, weight=0.8": Arm({"method": "mined"}, training={"clm_weight": 0.8, **UNFLATTENED}, beside="mined"),
+    "itself only, weight=0.8": Arm(training={"clm_weight": 0.8, **UNFLATTENED}, sources=(), beside="itself only"),
     "avg_ce": Arm(fusion={"choice": "avg_ce"}),
     "position": Arm(fusion={"choice": "position"}),
     "1 source": Arm(sources=SOURCES[:1]),
@@ -97,24 +99,24 @@ ONE_CHANGE = {
     "rho=0.5": Arm({"rho": 0.5}),
     "epsilon=0.005": Arm({"epsilon": 0.005}),
     "epsilon=0.1": Arm({"epsilon": 0.1}),
-    "second softmax": Arm(training={"tail": "bucket", **UNFLATTENED}, change="second_softmax"),
+    "second softmax": Arm(training={"tail": "bucket", **UNFLATTENED}, change="second_softmax", beside="unflattened"),
     "second softmax, pta-paper": Arm(
-        {"method": "pta-paper"}, training={"tail": "bucket", **UNFLATTENED}, change="second_softmax"
+        {"method": "pta-paper"}, training={"tail": "bucket", **UNFLATTENED}, change="second_softmax", beside="pta-paper"
     ),
 }
 """One thing at a time, with scarce text; `these three` are the prefix cost, the bucket and light abstention. A second
 softmax flattens, and leaves no tail that the label could be learned in the place of."""
 
 IDEAS = {
-    "intervals": Arm({"targets": "intervals"}),
-    "actual token only": Arm(training={"tail": "bucket", **UNFLATTENED}, change="actual_only"),
+    "intervals": Arm({"targets": "intervals"}, training=UNFLATTENED, beside="unflattened"),
+    "actual token only": Arm(training={"tail": "bucket", **UNFLATTENED}, change="actual_only", beside="unflattened"),
     "shared by counts": Arm(change="corpus_counts"),
     "weighted by certainty": Arm(change="certainty"),
     "gated": Arm(change="gate"),
     "half itself": Arm(change="half_itself"),
     "weight 0.2 to 0.8": Arm(training={"clm_weight": {"start": 0.2, "end": 0.8}}),
     "reverse KL": Arm(training={"divergence": "reverse_kl"}),
-    "temperature 2 of both": Arm(training={"temperature": 2, **UNFLATTENED}),
+    "temperature 2 of both": Arm(training={"temperature": 2, **UNFLATTENED}, beside="unflattened"),
     "flattened from 4": Arm(training={"source_temperature": {"start": 4, "end": 1}}),
     "flattened from 16": Arm(training={"source_temperature": {"start": 16, "end": 1}}),
     "flattened to the end": Arm(training={"source_temperature": 8}),
@@ -132,7 +134,7 @@ ROBUSTNESS = {
 """A source that is worse than the target everywhere."""
 
 RATES = {
-    f"{name}, rate {rate:g}": replace(MAIN[name], training={**MAIN[name].training, "learning_rate": rate})
+    f"{name}, rate {rate:g}": replace(MAIN[name], training={**MAIN[name].training, "learning_rate": rate}, beside=name)
     for name in ("clm", "pta")
     for rate in (3e-4, 3e-3)
 }

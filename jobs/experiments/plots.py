@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 
-from jobs.experiments.results import Arm
+from jobs.experiments.results import ArmRuns
 from jobs.experiments.statistics import Estimate, estimate, paired
 from pta_ray.evaluation.bootstrap import Estimates, Interval
 from pta_ray.reports.plot import plot_estimates
@@ -17,7 +17,7 @@ matplotlib.rcParams["svg.hashsalt"] = "pta-ray"  # the same file for the same re
 _WIDTH, _ROW_HEIGHT = 6.0, 0.25  # inches
 
 
-def plot_arms(path: Path, arms: Mapping[str, Arm], baseline: str) -> None:
+def plot_arms(path: Path, arms: Mapping[str, ArmRuns], baseline: str) -> None:
     """Bits per byte of several arms by domain, and beside them their differences from one of them, paired by seed."""
     other = arms[baseline]
     absolute = {

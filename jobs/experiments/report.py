@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.experiments.arms import IDEAS, MAIN, ONE_CHANGE, RATES, REGIMES, ROBUSTNESS, TRAINING
+from jobs.experiments.arms import IDEAS, MAIN, ONE_CHANGE, RATES, REGIMES, ROBUSTNESS, TRAINING, Arm
 from jobs.experiments.models import SOURCES, TARGET
 from jobs.experiments.plots import plot_arms, plot_differences
-from jobs.experiments.results import RESULTS, Arm, read
+from jobs.experiments.results import RESULTS, ArmRuns, read
 from jobs.experiments.statistics import Estimate, beyond_chance, estimate
 from jobs.experiments.text import DOMAINS
 from jobs.experiments.windows import WINDOW_TOKENS
@@ -48,7 +48,7 @@ def write_report(folder: Path = RESULTS.parent) -> None:
     print(f"{report} is written")
 
 
-def _finding(regimes: Mapping[str, Mapping[str, Arm]]) -> str:
+def _finding(regimes: Mapping[str, Mapping[str, ArmRuns]]) -> str:
     """The differences that the experiment was made for, whatever they are."""
     rows = []
     for regime, arms in regimes.items():
@@ -66,7 +66,7 @@ def _verdict(found: Estimate) -> str:
     return "better" if found.mean < 0 else "worse"
 
 
-def _setting(regimes: Mapping[str, Mapping[str, Arm]]) -> str:
+def _setting(regimes: Mapping[str, Mapping[str, ArmRuns]]) -> str:
     runs = [run for arms in regimes.values() for arm in arms.values() for run in arm.runs.values()]
     runs = [run for run in runs if not run["same_as"]]
     if not runs:
@@ -88,7 +88,7 @@ def _setting(regimes: Mapping[str, Mapping[str, Arm]]) -> str:
     return "\n".join(lines)
 
 
-def _tokens(arms: Mapping[str, Arm]) -> str:
+def _tokens(arms: Mapping[str, ArmRuns]) -> str:
     counts = [run["num_tokens"] for arm in arms.values() for run in arm.runs.values()]
     least, most = min(counts), max(counts)
     return f"{most:,}" if least == most else f"{least:,} to {most:,}"
@@ -108,7 +108,7 @@ def _models(models: Mapping[str, Any]) -> str:
     return "## The models before\n\n" + table(["model", "parameters", "vocabulary", *domains], rows)
 
 
-def _main(regime: str, arms: Mapping[str, Arm], plots: Path) -> str:
+def _main(regime: str, arms: Mapping[str, ArmRuns], plots: Path) -> str:
     shown = {name: arms[name] for name in MAIN if name in arms}
     if not shown:
         return ""
@@ -128,7 +128,7 @@ def _main(regime: str, arms: Mapping[str, Arm], plots: Path) -> str:
     return "\n\n".join(parts)
 
 
-def _gaps(arms: Mapping[str, Arm], models: Mapping[str, Any]) -> str:
+def _gaps(arms: Mapping[str, ArmRuns], models: Mapping[str, Any]) -> str:
     shown = [name for name in MAIN if name in arms]
     if not shown:
         return ""
@@ -143,26 +143,26 @@ def _gaps(arms: Mapping[str, Arm], models: Mapping[str, Any]) -> str:
     return f"{note}\n\n" + table(["domain", "best source", "gap", *shown], rows)
 
 
-def _changes(title: str, arms: Mapping[str, Arm], group: Iterable[str], plots: Path) -> str:
-    differences = {n: arms[n].against(arms["pta"]) for n in group if n in arms and "pta" in arms}
+def _changes(title: str, arms: Mapping[str, ArmRuns], group: Mapping[str, Arm], plots: Path) -> str:
+    differences = {n: arms[n].against(arms[a.beside]) for n, a in group.items() if n in arms and a.beside in arms}
     if not differences:
         return ""
     marks = ["yes" if is_beyond else "" for is_beyond in beyond_chance([*differences.values()])]
     rows = [
-        [name, f"{arms[name].estimate().mean:.4f}", str(found), mark, str(found.num_seeds)]
+        [name, f"{arms[name].estimate().mean:.4f}", group[name].beside, str(found), mark, str(found.num_seeds)]
         for (name, found), mark in zip(differences.items(), marks, strict=True)
     ]
     plot = plots / f"{title.lower().replace(' ', '-')}.svg"
-    plot_differences(plot, differences, "bits per byte less those of pta")
+    plot_differences(plot, differences, "difference in bits per byte")
     note = (
-        "Scarce text. The difference from `pta`: below zero is better. Of those beyond chance, one in twenty is "
-        "expected not to be (Benjamini and Hochberg)."
+        "Scarce text. The difference from the arm that has all but the change: below zero is better. Of those beyond "
+        "chance, one in twenty is expected not to be (Benjamini and Hochberg)."
     )
-    cells = table(["arm", "mean", "less pta", "beyond chance", "seeds"], rows)
-    return f"## {title}\n\n{note}\n\n{cells}\n\n![Differences from pta](plots/{plot.name})"
+    cells = table(["arm", "mean", "less", "difference", "beyond chance", "seeds"], rows)
+    return f"## {title}\n\n{note}\n\n{cells}\n\n![Differences](plots/{plot.name})"
 
 
-def _robustness(arms: Mapping[str, Arm]) -> str:
+def _robustness(arms: Mapping[str, ArmRuns]) -> str:
     rows = []
     for name, others in UNDER_BAD_SOURCES.items():
         for other in others:
@@ -179,7 +179,7 @@ def _robustness(arms: Mapping[str, Arm]) -> str:
     return f"## Robustness\n\n{note}\n\n" + table(["arm", "less", *domains, "seeds"], rows)
 
 
-def _winners(arms: Mapping[str, Arm]) -> str:
+def _winners(arms: Mapping[str, ArmRuns]) -> str:
     rows = []
     winners = {name: next(iter(arm.runs.values()))["won"] for name, arm in arms.items()}
     for name, found in winners.items():
@@ -201,7 +201,7 @@ def _shares(won: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n / total:.0%}" for name, n in sorted(won.items(), key=lambda item: -item[1]))
 
 
-def _distances(arms: Mapping[str, Arm], models: Mapping[str, Any]) -> str:
+def _distances(arms: Mapping[str, ArmRuns], models: Mapping[str, Any]) -> str:
     shown = [name for name in MAIN if name in arms]
     if not shown:
         return ""

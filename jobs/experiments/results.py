@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmRuns:
     """All runs of an arm in a regime, by seed."""
 
     runs: Mapping[int, Mapping[str, Any]]
@@ -42,11 +42,11 @@ class Arm:
         """Of the mean over the domains."""
         return estimate(list(self.mean.values()))
 
-    def against(self, other: "Arm") -> Estimate:
+    def against(self, other: "ArmRuns") -> Estimate:
         """The difference from another arm in the mean over the domains, paired by seed."""
         return paired(self.mean, other.mean)
 
-    def relative(self, other: "Arm") -> dict[str, Estimate]:
+    def relative(self, other: "ArmRuns") -> dict[str, Estimate]:
         """By domain, by which share its bits per byte are above those of another arm, paired by seed."""
         found = {}
         for domain in self.domains:
@@ -55,9 +55,9 @@ class Arm:
         return found
 
 
-def read(folder: Path) -> dict[str, Arm]:
+def read(folder: Path) -> dict[str, ArmRuns]:
     """All arms of a regime that have been run, from its folder."""
     arms: dict[str, dict[int, Mapping[str, Any]]] = {}
     for path in sorted(folder.glob("*/*.json")):
         arms.setdefault(path.parent.name, {})[int(path.stem)] = json.loads(path.read_text())
-    return {name: Arm(runs) for name, runs in arms.items()}
+    return {name: ArmRuns(runs) for name, runs in arms.items()}

@@ -204,6 +204,7 @@ def test_the_report_says_what_the_runs_have_left(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "models.json").write_text(json.dumps(found))
     measured_of = {"clm": (3.5, 3.6), "pta": (3.3, 3.3), "mined": (3.3, 3.4), "bad source added": (3.333, 3.333)}
+    measured_of["mined, weight=0.8"] = (3.8, 3.9)
     for arm, measured in measured_of.items():
         for seed, bits_per_byte in enumerate(measured):
             run = {
@@ -225,7 +226,8 @@ def test_the_report_says_what_the_runs_have_left(tmp_path: Path) -> None:
     assert "| scarce | clm | -0.2500 [-0.8853, +0.3853] | -7.04% | not told apart | 2 |" in report
     assert "| python | python | 2.000 | 22.5% | " in report, "the gap, and the share of it that clm closes"
     assert "| clm | -7.02% [" in report, "in every domain"
-    assert "6 runs, 6,000 tokens" in report, "those of arms that learn the same are counted once"
+    assert "| mined, weight=0.8 | 3.8500 | mined | +0.5000 [" in report, "the arm that it is a change of"
+    assert "8 runs, 8,000 tokens" in report, "those of arms that learn the same are counted once"
     assert "| bad source added | pta | +1.00% [+1.00%, +1.00%] | " in report
     assert "python 75%, target 25%" in report
     assert "<svg" in (tmp_path / "plots" / "scarce.svg").read_text()
