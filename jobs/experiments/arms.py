@@ -9,7 +9,7 @@ from pta_ray.config import Alignment, Fusion, Training
 
 Change = Literal[
     "second_softmax", "no_tail", "pairs_only", "actual_only", "corpus_counts", "certainty", "gate", "half_itself",
-    "light_abstention",
+    "light_abstention", "flatten_own",
 ]  # fmt: skip
 
 TRAINING = {"clm_weight": 0.5, "learning_rate": 1e-3, "warmup": 0.05, "batch_windows": 8}
@@ -27,7 +27,8 @@ class Arm:
     training: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = SOURCES
     change: Change | None = None
-    """What the package does not offer, see `changes.py` and, for `light_abstention`, `learning.py`."""
+    """What the package does not offer: see `changes.py`, for `light_abstention` `learning.py`, and for `flatten_own`
+    `fusing.py`."""
     beside: str = "pta"
     """The arm that has all but what is changed in this one."""
 
@@ -117,6 +118,7 @@ IDEAS = {
     "weight 0.2 to 0.8": Arm(training={"clm_weight": {"start": 0.2, "end": 0.8}}),
     "reverse KL": Arm(training={"divergence": "reverse_kl"}),
     "temperature 2 of both": Arm(training={"temperature": 2, **UNFLATTENED}, beside="unflattened"),
+    "itself only, flattened": Arm(sources=(), change="flatten_own", beside="itself only"),
     "flattened from 4": Arm(training={"source_temperature": {"start": 4, "end": 1}}),
     "flattened from 16": Arm(training={"source_temperature": {"start": 16, "end": 1}}),
     "flattened to the end": Arm(training={"source_temperature": 8}),

@@ -60,6 +60,8 @@ def fuse(pool: TextSet, arm: Arm) -> Path:
         fidelity[source] = found.figures
     as_intervals = alignment.targets == "intervals"
     rows = [b.row(target.ids_L, as_intervals) for b, target in zip(best, targets, strict=True)]
+    if arm.change == "flatten_own":  # as if a source had said it
+        rows = [row._replace(is_own_M=np.zeros_like(row.is_own_M)) for row in rows]
     won = Counter((w.domain, b.name) for w, b in zip(pool.windows, best, strict=True))
     by_domain = {domain: {name: n for (d, name), n in sorted(won.items()) if d == domain} for domain, _ in won}
     path.parent.mkdir(parents=True, exist_ok=True)
