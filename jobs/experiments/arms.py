@@ -129,6 +129,8 @@ IDEAS = {
 ROBUSTNESS = {
     "bad source alone": Arm(sources=(BAD,)),
     "bad source added": Arm(sources=(*SOURCES, BAD)),
+    "bad source added, position": Arm(fusion={"choice": "position"}, sources=(*SOURCES, BAD), beside="position"),
+    "bad source added, avg_ce": Arm(fusion={"choice": "avg_ce"}, sources=(*SOURCES, BAD), beside="avg_ce"),
     "bad source alone, position": Arm(fusion={"choice": "position"}, sources=(BAD,)),
     "bad source alone, avg_ce": Arm(fusion={"choice": "avg_ce"}, sources=(BAD,)),
     "bad source alone, gated": Arm(sources=(BAD,), change="gate"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.experiments.arms import IDEAS, MAIN, ONE_CHANGE, RATES, REGIMES, ROBUSTNESS, TRAINING, Arm
-from jobs.experiments.models import SOURCES, TARGET
+from jobs.experiments.models import BAD, SOURCES, TARGET
 from jobs.experiments.plots import plot_arms, plot_differences
 from jobs.experiments.results import RESULTS, ArmRuns, read
 from jobs.experiments.statistics import Estimate, beyond_chance, estimate
@@ -22,8 +22,8 @@ COMPARED = (*BASELINES, "unflattened", "exact, flattened", "mined, flattened")
 """With `pta`, in all regimes."""
 
 UNDER_BAD_SOURCES = {
-    "bad source added": ("pta",),
-    **{name: ("clm", "itself only") for name in (*ROBUSTNESS, "1 source", "2 sources") if name != "bad source added"},
+    **{name: (arm.beside,) if BAD in arm.sources[1:] else ("clm", "itself only") for name, arm in ROBUSTNESS.items()},
+    **dict.fromkeys(("1 source", "2 sources"), ("clm", "itself only")),
 }
 """What an arm with sources worse than the target is compared with: what it would be without them."""
 
