@@ -13,7 +13,8 @@ import yaml
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from pta_ray.config import Job, Settings
+from pta_ray.config import Job
+from pta_ray.settings import Settings
 
 PAGE = Path(__file__).with_name("job-file.md")
 

@@ -27,9 +27,10 @@ from pyarrow import ArrowException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pta_ray.agreement import check_agreement
-from pta_ray.config import Job, expand
+from pta_ray.config import Job
 from pta_ray.errors import JobError, first_line
 from pta_ray.placement import Actors, Placement, place
+from pta_ray.settings import expand
 
 _COMMON_METADATA = "_common_metadata"
 _KEY = b"pta-ray"

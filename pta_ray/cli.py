@@ -12,10 +12,11 @@ import typer
 import yaml
 from rich.console import Console
 
-from pta_ray.config import Job, expand
+from pta_ray.config import Job
 from pta_ray.errors import JobError, StreamError, one_line
 from pta_ray.job_file import load_job
 from pta_ray.placement import Placement, place
+from pta_ray.settings import expand
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.yaml", help="Target, sources, data, and how to fuse them.")]
 Overrides = Annotated[

@@ -4,42 +4,15 @@ A job file needs `target`, `sources` and `data`; everything else has a default. 
 a broken job is refused at once on any machine.
 """
 
-import os
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
+
+from pta_ray.settings import Ramp, Range, Settings, TemperatureRamp, expand
 
 Divergence = Literal["cross_entropy", "forward_kl", "reverse_kl", "jsd"]
 Tail = Literal["label", "bucket"]
 Choice = Literal["min_ce", "avg_ce", "position"]
-
-
-class Settings(BaseModel):
-    """Base of every section: unknown keys and wrong types are errors, the string beneath a field documents it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
-
-
-def expand(path: str) -> str:
-    """A path with `~` and `$VARIABLE` filled in, absolute if it exists, since actors have other working directories;
-    a URI, a hub id and nothing at all pass unchanged."""
-    if not path:
-        return path
-    if "://" in path:
-        if "@" in path.split("://", 1)[1].split("/", 1)[0]:
-            raise ValueError("credentials do not belong in a job file; set them where the file system looks for them")
-        return path
-    expanded = Path(os.path.expandvars(path)).expanduser()
-    return str(expanded.absolute()) if expanded.exists() else str(expanded)
 
 
 class Simulated(Settings):
@@ -57,21 +30,6 @@ class Simulated(Settings):
     """Share of windows that it cannot score, each time it tries."""
     memory_tokens: int | None = Field(None, ge=64)
     """With more `max_batched_tokens` than these it runs out of memory."""
-
-
-def _from_number(value: Any) -> Any:
-    """A number stands for a range of nothing else."""
-    return (value, value) if isinstance(value, int) else value
-
-
-def _rising(value: tuple[int, int]) -> tuple[int, int]:
-    if not 1 <= value[0] <= value[1]:
-        raise ValueError(f"is {list(value)}; give a number of at least 1, or [fewest, most]")
-    return value
-
-
-Range = Annotated[tuple[int, int], BeforeValidator(_from_number), AfterValidator(_rising)]
-"""How many there are, or `[fewest, most]`."""
 
 
 class ServedModel(Settings):
@@ -167,7 +125,7 @@ class Data(Settings):
 
     train: list[TextSource] = Field(min_length=1)
     """What the target learns from."""
-    held_out: list[TextSource] = []
+    held_out: list[TextSource] = Field([])
     """What bits per byte are measured on, at the end and in validations; not trained on."""
     window_tokens: int = Field(1024, ge=16)
     """The longest window, in tokens of the target."""
@@ -234,34 +192,6 @@ class Fusion(Settings):
     choice: Choice = "min_ce"
     """`min_ce`: those of the model that predicts the window best; `avg_ce`: of all, mixed by how well they predict it;
     `position`: at every boundary those of the model that predicts the next token best."""
-
-
-class _Ramp(Settings):
-    start: float
-    end: float
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_number(cls, value: Any) -> Any:
-        return value if isinstance(value, dict | _Ramp) else {"start": value, "end": value}
-
-    def at(self, progress: float) -> float:
-        """Its value when a share of the run is done."""
-        return self.start + (self.end - self.start) * min(progress, 1.0)
-
-
-class Ramp(_Ramp):
-    """A share that is fixed, or changes linearly over the run."""
-
-    start: float = Field(ge=0, le=1)
-    end: float = Field(ge=0, le=1)
-
-
-class TemperatureRamp(_Ramp):
-    """A temperature that is fixed, or changes linearly over the run."""
-
-    start: float = Field(ge=1)
-    end: float = Field(ge=1)
 
 
 class Lora(Settings):
@@ -354,7 +284,7 @@ class Training(Settings):
     max_bad_windows: int = Field(10, ge=0)
     """Windows set aside because their targets or their loss are not finite, or steps left out because their gradient
     is not; one more stops the run."""
-    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = ["tensorboard"]
+    trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(["tensorboard"])
     """Where the scalars of the training go, besides metrics.json; W&B and MLflow find their account in their own
     environment variables."""
 

@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pta_ray.config import Job, Settings
+from pta_ray.config import Job
 from pta_ray.errors import JobError
+from pta_ray.settings import Settings
 
 
 def load_job(path: Path, overrides: list[str]) -> Job:

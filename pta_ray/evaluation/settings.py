@@ -6,9 +6,10 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from pta_ray.config import ServedModel, Settings, TextSource
+from pta_ray.config import ServedModel, TextSource
 from pta_ray.errors import JobError
 from pta_ray.job_file import first_problem
+from pta_ray.settings import Settings
 
 
 class Evaluation(Settings):

@@ -6,9 +6,9 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from pta_ray.config import Settings, expand
 from pta_ray.errors import JobError
 from pta_ray.job_file import first_problem
+from pta_ray.settings import Settings, expand
 
 
 class Suite(Settings):

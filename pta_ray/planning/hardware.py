@@ -10,9 +10,9 @@ import numpy as np
 import yaml
 from pydantic import BeforeValidator, ByteSize, Field, ValidationError
 
-from pta_ray.config import Settings
 from pta_ray.errors import JobError
 from pta_ray.placement import Resources
+from pta_ray.settings import Settings
 
 _REPEATS = 5  # of which the best counts: others may have the processor too
 _MATRIX = 1024

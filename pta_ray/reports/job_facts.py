@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pta_ray.config import Job, Ramp, TemperatureRamp
+from pta_ray.config import Job
+from pta_ray.settings import Ramp, TemperatureRamp
 
 
 def shown(place: str) -> str:
