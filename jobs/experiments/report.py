@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.experiments.arms import IDEAS, MAIN, ONE_CHANGE, RATES, REGIMES, ROBUSTNESS, TRAINING, Arm
+from jobs.experiments.arms import ARMS, IDEAS, MAIN, ONE_CHANGE, RATES, REGIMES, ROBUSTNESS, TRAINING, Arm
 from jobs.experiments.models import BAD, SOURCES, TARGET
 from jobs.experiments.plots import plot_arms, plot_differences
 from jobs.experiments.results import RESULTS, ArmRuns, read
@@ -73,10 +73,12 @@ def _setting(regimes: Mapping[str, Mapping[str, ArmRuns]]) -> str:
         return "No run has ended yet."
     seconds, tokens = sum(run["seconds"] for run in runs), sum(run["num_tokens"] for run in runs)
     settings = ", ".join(f"{name} {value}" for name, value in TRAINING.items())
+    plain = [f"`{name}`" for name, arm in ARMS.items() if arm.training.get("source_temperature") == 1]
     lines = [
         "Made by `python -m jobs.experiments` from the files in `results/`.",
         f"{len(runs)} runs, {tokens:,} tokens learned from, {seconds / 3600:.1f} hours of one core in all.",
-        f"Windows of {WINDOW_TOKENS} tokens; {settings}; all else as a job file has it by default.",
+        f"Windows of {WINDOW_TOKENS} tokens; {settings}; all else as a job file has it by default, but for what an arm "
+        f"changes. Not flattened (source_temperature 1): {', '.join(plain)}.",
         *(
             f"`{name}`: {regime.share:.0%} of the documents of each domain, chosen by the seed, {regime.epochs} "
             f"epoch{'s' if regime.epochs > 1 else ''}; {_tokens(regimes[name])} tokens a run."
