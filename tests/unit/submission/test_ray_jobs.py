@@ -191,6 +191,15 @@ def test_a_cluster_that_was_started_anew_ends_the_following(dashboard: Dashboard
         follow(run, print, print, Patience())
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C comes through, even if the tests run in the background of a shell, which has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interruption_leaves_the_run_and_says_how_to_end_it(dashboard: Dashboard) -> None:
     written: list[str] = []
     said: list[str] = []
