@@ -27,8 +27,7 @@ class Arm:
     training: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = SOURCES
     change: Change | None = None
-    """What the package does not offer: see `changes.py`, for `light_abstention` `learning.py`, and for `flatten_own`
-    `fusing.py`."""
+    """What the package does not offer: see `changes.py`, and for `light_abstention` `learning.py`."""
     beside: str = "pta"
     """The arm that has all but what is changed in this one."""
 

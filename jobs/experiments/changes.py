@@ -1,4 +1,4 @@
-"""Changes to aligned distributions that some arms make: defects of the published code, and ideas.
+"""Changes that some arms make to what is said about a window: defects of the published code, and ideas.
 
 Shapes as in `pta_ray.distributions`: M positions, K entries, entry 0 the actual next token.
 """
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from jobs.experiments.arms import Change
 from pta_ray.distributions import Scores, SparseDistribution
+from pta_ray.fusion.candidate import Candidate
 from pta_ray.fusion.mixture import mix
 
 Floats = npt.NDArray[np.float32]
@@ -25,6 +26,11 @@ def changed_target(change: Change | None, target: Scores, counts_V: npt.NDArray[
         next_log_probs_M=log_probs_V[target.next_ids_M],
         top_log_probs_MK=log_probs_V[np.maximum(target.top_ids_MK, 0)],
     )
+
+
+def changed_own(change: Change | None, own: Candidate) -> Candidate:
+    """What the target's own claim is taken for: if it shall be flattened too, for something that a source says."""
+    return replace(own, is_own_M=np.zeros_like(own.is_own_M)) if change == "flatten_own" else own
 
 
 def changed(

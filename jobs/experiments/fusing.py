@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from jobs.demo.files import write_atomically
 from jobs.experiments.arms import Arm
-from jobs.experiments.changes import changed, changed_target
+from jobs.experiments.changes import changed, changed_own, changed_target
 from jobs.experiments.models import TARGET
 from jobs.experiments.windows import TextSet
 from pta_ray.alignment.align import align
@@ -52,7 +52,7 @@ def fuse(pool: TextSet, arm: Arm) -> Path:
         return path
     alignment, table = arm.alignment_settings(), pool.tokenizer(TARGET).table
     targets = pool.scores(TARGET, alignment.top_k)
-    own = [claim_of_target(TARGET, target, table) for target in targets]
+    own = [changed_own(arm.change, claim_of_target(TARGET, target, table)) for target in targets]
     best, fold, fidelity = own, CHOICES[arm.fusion_settings().choice], {}
     for source in arm.sources:
         claims, found = claims_of(pool, arm, source, targets, own)
@@ -60,8 +60,6 @@ def fuse(pool: TextSet, arm: Arm) -> Path:
         fidelity[source] = found.figures
     as_intervals = alignment.targets == "intervals"
     rows = [b.row(target.ids_L, as_intervals) for b, target in zip(best, targets, strict=True)]
-    if arm.change == "flatten_own":  # as if a source had said it
-        rows = [row._replace(is_own_M=np.zeros_like(row.is_own_M)) for row in rows]
     won = Counter((w.domain, b.name) for w, b in zip(pool.windows, best, strict=True))
     by_domain = {domain: {name: n for (d, name), n in sorted(won.items()) if d == domain} for domain, _ in won}
     path.parent.mkdir(parents=True, exist_ok=True)

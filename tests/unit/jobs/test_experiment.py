@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from jobs.experiments import runs
-from jobs.experiments.arms import ARMS, MAIN, REGIMES, Arm, Regime
-from jobs.experiments.changes import certainty, changed
+from jobs.experiments.arms import ARMS, MAIN, REGIMES, Arm, Change, Regime
+from jobs.experiments.changes import certainty, changed, changed_own
 from jobs.experiments.fusing import fused_path, key
 from jobs.experiments.fusing import paired as pairs
 from jobs.experiments.learning import learn
@@ -24,6 +24,8 @@ from jobs.experiments.text import plain_text
 from jobs.experiments.windows import TextSet, Window
 from pta_ray.config import Training
 from pta_ray.distributions import FusedRow, SparseDistribution
+from pta_ray.fusion.candidate import Candidate
+from pta_ray.training.flattening import flatten
 from tests.unit.training.tiny_model import tiny_llama
 
 OWN = SparseDistribution(np.array([[5, 1, 2]] * 2), np.array([[0.3, 0.2, 0.1]] * 2), np.ones(2))
@@ -128,6 +130,16 @@ def test_half_itself_is_the_mean_of_both_and_its_own_belief_where_the_source_abs
     assert found.ids_MK.tolist() == [[5, 7, 1], [5, 1, 2]]
     np.testing.assert_allclose(found.probs_MK, [[0.4, 0.125, 0.1], [0.3, 0.2, 0.1]], rtol=1e-6)
     np.testing.assert_allclose(found.confidence_M, [1, 0.5])
+
+
+@pytest.mark.parametrize(("change", "entries"), [("flatten_own", [0.9, 0.1]), (None, [0.81, 0.01])])
+def test_what_the_target_says_is_flattened_too_where_an_arm_asks(change: Change | None, entries: list[float]) -> None:
+    said = SparseDistribution(np.array([[5, 1]]), np.array([[0.81, 0.01]], np.float32), np.ones(1, np.float32))
+    own = Candidate("target", said, np.array([True]), lambda: pytest.fail("no intervals are asked for"))
+    row = changed_own(change, own).row(np.array([4, 5], np.int32), as_intervals=False)
+    found = flatten(row, 2).targets
+    assert isinstance(found, SparseDistribution)
+    np.testing.assert_allclose(found.probs_MK, [np.sqrt(0.82) * np.array(entries)] if change else [entries], rtol=1e-6)
 
 
 @pytest.mark.parametrize("confidence", [1.0, 0.25, 0.0])
