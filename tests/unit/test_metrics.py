@@ -3,7 +3,6 @@
 import re
 import time
 import urllib.request
-from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
@@ -11,24 +10,18 @@ import ray
 
 from pta_ray.board import Operator, SetAside
 from pta_ray.columns import WINDOW_SCHEMA
-from pta_ray.session import ray_session
 from pta_ray.telemetry import Telemetry
+from tests.unit.own_driver import driver_of_two_cpus
 
 _PATIENCE_SECONDS = 120.0
 _SAMPLE = re.compile(r"^ray_(pta_ray_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 OPERATORS = [Operator("score a", ("score a (simulated)",), "replicas"), Operator("train", ("train",), "workers")]
 
 
-@pytest.fixture
-def exporter() -> Iterator[str]:
-    """The address where Prometheus finds the host of a run's Ray session."""
-    with ray_session(None, local_cpus=1.0):
-        [host] = ray.nodes()
-        yield f"http://{host['NodeManagerAddress']}:{host['MetricsExportPort']}/metrics"
-
-
-def samples(exporter: str) -> dict[tuple[str, str, str], float]:
-    """By name, run and stage."""
+def samples() -> dict[tuple[str, str, str], float]:
+    """By name, run and stage, from where Prometheus finds the host."""
+    [host] = ray.nodes()
+    exporter = f"http://{host['NodeManagerAddress']}:{host['MetricsExportPort']}/metrics"
     with urllib.request.urlopen(exporter, timeout=10) as response:
         text = response.read().decode()
     found = {}
@@ -46,7 +39,7 @@ def windows(num: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=WINDOW_SCHEMA)
 
 
-def test_prometheus_finds_stages_and_training(exporter: str) -> None:
+def report_and_find() -> None:
     telemetry = Telemetry.start(1.0, "fused-demo", OPERATORS)
     with telemetry.attempt("score a (simulated)", windows(5), 60.0) as work:
         work.done(tokens=700)
@@ -74,8 +67,13 @@ def test_prometheus_finds_stages_and_training(exporter: str) -> None:
         ("pta_ray_training_progress", "fused-demo", ""): 0.5,
         ("pta_ray_set_aside", "fused-demo", ""): 1.0,
     }
-    begin, found = time.monotonic(), samples(exporter)
+    begin, found = time.monotonic(), samples()
     while time.monotonic() - begin < _PATIENCE_SECONDS and not expected.keys() <= found.keys():
         time.sleep(1.0)
-        found |= samples(exporter)  # Ray forgets a gauge that nobody sets again
+        found |= samples()  # Ray forgets a gauge that nobody sets again
     assert {key: found.get(key) for key in expected} == pytest.approx(expected, rel=1e-3)
+
+
+def test_prometheus_finds_stages_and_training() -> None:
+    with driver_of_two_cpus() as driver:
+        driver.submit(report_and_find).result()
