@@ -78,10 +78,12 @@ def known_after_hanging() -> Snapshot:
 @contextmanager
 def sleepers() -> Iterator[list[subprocess.Popen]]:
     found = [subprocess.Popen(["sleep", str(10 * WAIT_SECONDS)]) for _ in range(2)]
-    yield found
-    for process in found:
-        process.kill()
-        process.wait()
+    try:
+        yield found
+    finally:
+        for process in found:
+            process.kill()
+            process.wait()
 
 
 def test_no_process_is_ended_for_another_that_had_its_number(driver: ProcessPoolExecutor) -> None:
