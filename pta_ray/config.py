@@ -160,7 +160,8 @@ class Alignment(Settings):
     """How a source's distribution is expressed in the target's vocabulary."""
 
     top_k: int = Field(10, ge=1, le=128)
-    """Candidates kept per position, of the sources and of the target."""
+    """Candidates kept per position, of the sources and of the target. More teach more, and cost bytes of the stream and
+    work of the alignment."""
     method: Literal["pta", "pta-paper", "mined", "exact"] = "pta"
     """`pta`: semi-relaxed transport, the actual token pinned to its exact probability. The others are there to compare
     with: `pta-paper`, balanced transport and then each candidate to where most of it goes; `mined`, each candidate to
