@@ -1,7 +1,7 @@
 """Drivers of Ray in processes of their own, as every run is one.
 
-From the second session of a process on, Ray 2.60 leaves threads of its metrics running, which can crash the process
-while it ends. So the process of the tests itself may start Ray once, and does so for those of `SpreadEngine`.
+From the second session of a process on, Ray 2.60 leaves a thread of its metrics running to the very end, while what it
+uses is being destroyed. So the process of the tests itself may start Ray once, and does so for those of `SpreadEngine`.
 """
 
 import multiprocessing
