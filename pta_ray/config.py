@@ -233,7 +233,8 @@ class Validation(Settings):
 
 class Training(Settings):
     """How the target learns from the fused distributions. The defaults are the paper's, but for `clm_weight` (there
-    0.8), `source_temperature` and `tail`: jobs/experiments found better ones at a small scale."""
+    0.8) and `source_temperature` (there 1), for which jobs/experiments found better ones at a small scale, and for
+    `tail`, which the paper does not have."""
 
     clm_weight: Ramp = Ramp(start=0.5, end=0.5)
     """Weight of the ordinary language-modelling loss; the rest goes to the fused distributions. A number, or
